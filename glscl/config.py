@@ -1,0 +1,86 @@
+"""Settings of GLSCL, and what every method of the study shares."""
+
+from transformers import CLIPConfig, PreTrainedConfig
+
+
+class RetrievalConfig(PreTrainedConfig):
+    """What every method shares: CLIP's own configuration and the depth of the temporal encoder.
+
+    clip_config: a `CLIPConfig` or its dictionary; CLIP ViT-B/32 where absent.
+    temporal_layers: transformer layers over the frames; 0 leaves the frames as CLIP made them.
+    """
+
+    model_type = "retrieval"
+    sub_configs_defaults = {"clip_config": CLIPConfig}  # noqa: RUF012
+
+    clip_config: dict | CLIPConfig | None = None
+    temporal_layers: int = 4
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        at_least("temporal_layers", self.temporal_layers, 0)
+
+    @property
+    def width(self) -> int:
+        """Width of the joint space, CLIP's projection dimension."""
+        return self.clip_config.projection_dim
+
+
+class GLSCLConfig(RetrievalConfig):
+    """Settings of GLSCL; the defaults are those of the release for MSR-VTT.
+
+    num_queries: learnable queries, shared by both modalities; one concept each.
+    decoder_layers, decoder_heads, decoder_ffn_dim: the shared local interaction; ffn 4 x width where absent.
+    temperature: tau of the frame softmax. It acts on unnormalised products, as CLIP's vectors have norms of order 10.
+    local_weight: xi, weight of the local similarity.
+    diversity_weight: alpha. moment_weight: weight of the term that matches batch means. consistency_weight: beta,
+        weight of the 0.75 term; with both at 0 there is no inter-consistency loss.
+    global_pooling: `text_conditioned`, or `mean` for the ablation.
+    variant: `released` or `described`, see `glscl.losses` and docs/differences.md.
+    dropout: in the local interaction, while training.
+    """
+
+    model_type = "glscl"
+
+    num_queries: int = 8
+    decoder_layers: int = 3
+    decoder_heads: int = 8
+    decoder_ffn_dim: int | None = None
+    temperature: float = 3.0
+    local_weight: float = 0.5
+    diversity_weight: float = 1e-4
+    moment_weight: float = 1.0
+    consistency_weight: float = 0.005
+    global_pooling: str = "text_conditioned"
+    variant: str = "released"
+    dropout: float = 0.1
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.decoder_ffn_dim = 4 * self.width if self.decoder_ffn_dim is None else self.decoder_ffn_dim
+        for name in ("num_queries", "decoder_layers", "decoder_heads", "decoder_ffn_dim"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("local_weight", "diversity_weight", "moment_weight", "consistency_weight", "dropout"):
+            at_least(name, getattr(self, name), 0)
+        one_of("global_pooling", self.global_pooling, ("text_conditioned", "mean"))
+        one_of("variant", self.variant, ("released", "described"))
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}; the release uses 3.")
+        if not self.dropout < 1:
+            raise ValueError(f"dropout must be below 1, got {self.dropout}; the release uses 0.1.")
+        if self.width % self.decoder_heads:
+            raise ValueError(
+                f"decoder_heads must divide the width {self.width}, got {self.decoder_heads}; choose a divisor."
+            )
+
+
+def at_least(name: str, value: float, low: float) -> None:
+    """Raise a ValueError that names the parameter if value is below low or not a number."""
+    if not value >= low:
+        raise ValueError(f"{name} must be at least {low}, got {value}; correct it in params.yaml or the call.")
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise a ValueError that lists what is known if value is not."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct the spelling.")

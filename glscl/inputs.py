@@ -1,0 +1,61 @@
+"""Sentences and decoded frames -> what the encoders take, with the tokenizer and image settings of a CLIP."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import CLIPImageProcessorPil, CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The tokenizer and the image settings that travel with a CLIP, in the folder of its weights.
+
+    words: tokens per text, start and end included. size: side of a frame in pixels.
+    """
+
+    tokenizer: CLIPTokenizer
+    processor: CLIPImageProcessorPil
+    words: int
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, words: int | None = None) -> "Inputs":
+        """Read tokenizer and image settings from a folder or, where a hub is reachable, by name."""
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        processor = CLIPImageProcessorPil.from_pretrained(folder)
+        return cls(tokenizer, processor, words or tokenizer.init_kwargs.get("words") or tokenizer.model_max_length)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write tokenizer, image settings and the number of words beside a model's weights."""
+        self.tokenizer.init_kwargs["words"] = self.words
+        self.tokenizer.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    @property
+    def size(self) -> int:
+        """Side of a square frame, pixels."""
+        return self.processor.crop_size["height"]
+
+    def tokenise(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, both (texts, words); longer texts keep their first words and the end token.
+
+        Raises ValueError at an empty sentence. Absent words have id 0, as in the release, whose local interaction
+        sees them; CLIP's tokenizer would pad with the end token.
+        """
+        for number, sentence in enumerate(sentences):
+            if not sentence.strip():
+                raise ValueError(f"expected words, got an empty sentence at position {number}; remove or fill it.")
+        encoded = self.tokenizer(
+            list(sentences), padding="max_length", truncation=True, max_length=self.words, return_tensors="pt"
+        )
+        return encoded.input_ids * encoded.attention_mask, encoded.attention_mask
+
+    def normalise(self, frames: np.ndarray | Tensor, device: str | torch.device = "cpu") -> Tensor:
+        """frames uint8 (videos, frames, height, width, 3) -> pixels (videos, frames, 3, height, width), float32."""
+        pixels = torch.as_tensor(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+        mean, std = (
+            torch.tensor(v, device=device).view(3, 1, 1) for v in (self.processor.image_mean, self.processor.image_std)
+        )
+        return (pixels - mean) / std

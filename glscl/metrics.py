@@ -1,0 +1,135 @@
+"""Ranks, recalls and their uncertainty.
+
+The correct item is an explicit index, never an implied diagonal. Recalls and mean average precision are in percent;
+MdR and MnR count from 1. Scores that are not finite are refused.
+"""
+
+import numpy as np
+
+RECALLS = (1, 5, 10, 50)
+DEPTH = 10  # of the mean average precision
+
+
+def ranks(scores, target, ties: str = "mid") -> np.ndarray:
+    """Zero-based rank of each query's correct item.
+
+    scores: (queries, items), higher is better. target: (queries,), index of the correct item.
+    ties: `mid` counts half of the items that tie with the correct one (the expected rank under random order),
+    `strict` none of them, `pessimistic` all of them.
+    Raises ValueError at scores that are not finite, a target outside the items, or an unknown tie rule.
+    """
+    scores, target = _checked(scores, target)
+    if ties not in ("mid", "strict", "pessimistic"):
+        raise ValueError(f"ties must be mid, strict or pessimistic, got {ties!r}; correct the spelling.")
+    correct = scores[np.arange(len(scores)), target][:, None]
+    above = (scores > correct).sum(1)
+    tied = (scores == correct).sum(1) - 1
+    return above + {"mid": 0.5, "strict": 0, "pessimistic": 1}[ties] * tied
+
+
+def _checked(scores, target) -> tuple[np.ndarray, np.ndarray]:
+    scores, target = np.asarray(scores), np.asarray(target)
+    if scores.ndim != 2 or not scores.size:
+        raise ValueError(f"scores must be (queries, items) with at least one of each, got shape {scores.shape}.")
+    if not np.isfinite(scores).all():
+        bad = int((~np.isfinite(scores)).sum())
+        raise ValueError(
+            f"scores must be finite, got {bad} of {scores.size} that are not; look for damaged inputs or overflow."
+        )
+    if target.shape != (len(scores),) or target.min() < 0 or target.max() >= scores.shape[1]:
+        raise ValueError(
+            f"target must hold one item index below {scores.shape[1]} for each of {len(scores)} queries, got shape "
+            f"{target.shape}; give the index of each query's correct item."
+        )
+    return scores, target
+
+
+def _average_precision(rank_of_relevant: np.ndarray) -> float:
+    """Average precision at 10 from the zero-based ranks of all relevant items, divided by min(relevant, 10)."""
+    positions = np.sort(rank_of_relevant) + 1
+    precision = np.arange(1, len(positions) + 1) / positions
+    # A mid rank of tied relevant items can lie above their own count.
+    return float(np.minimum(precision, 1)[positions <= DEPTH].sum() / min(len(positions), DEPTH))
+
+
+def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, np.ndarray]]:
+    """Rank and average precision of every query, for both directions.
+
+    scores: (texts, videos). video_of_text: (texts,), the index of each text's video; every video needs a text.
+    Returns {"t2v": {"rank", "ap", "group"}, "v2t": ...}; `group` is the video of a query, the unit of resampling.
+
+    t2v: every text is a query. v2t: every video is a query; it is ranked among the videos' caption groups, a group
+    scoring as its best caption (CLIP4Clip's protocol for MSVD), and its average precision counts all its captions.
+    """
+    scores, video_of_text = _checked(scores, video_of_text)
+    videos = np.arange(scores.shape[1])
+    members = [np.flatnonzero(video_of_text == video) for video in videos]
+    if lonely := [int(video) for video in videos if not len(members[video])]:
+        raise ValueError(f"every video needs at least one text, videos {lonely[:5]} have none; leave them out.")
+    t2v = ranks(scores, video_of_text, ties)
+    groups = np.stack([scores[rows].max(0) for rows in members], axis=1)  # (videos as queries, groups)
+    tie_weight = {"mid": 0.5, "strict": 0, "pessimistic": 1}[ties]
+
+    def caption_ranks(video: int) -> np.ndarray:
+        column, own = scores[:, video], scores[members[video], video]
+        return (column > own[:, None]).sum(1) + tie_weight * ((column == own[:, None]).sum(1) - 1)
+
+    return {
+        "t2v": {"rank": t2v, "ap": np.array([_average_precision(r) for r in t2v[:, None]]), "group": video_of_text},
+        "v2t": {
+            "rank": ranks(groups, videos, ties),
+            "ap": np.array([_average_precision(caption_ranks(video)) for video in videos]),
+            "group": videos,
+        },
+    }
+
+
+def summarise(queries: dict[str, np.ndarray]) -> dict[str, float]:
+    """R@1/5/10/50 and mAP@10 in percent, MdR and MnR from 1, of one direction of `per_query`."""
+    rank = queries["rank"]
+    return {f"R@{k}": 100 * float(np.mean(rank < k)) for k in RECALLS} | {
+        "MdR": float(np.median(rank)) + 1,
+        "MnR": float(np.mean(rank)) + 1,
+        f"mAP@{DEPTH}": 100 * float(np.mean(queries["ap"])),
+    }
+
+
+def retrieval_metrics(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, float]]:
+    """Metrics of both directions: {"t2v": {"R@1": ..., ...}, "v2t": {...}}; arguments as in `per_query`."""
+    return {direction: summarise(queries) for direction, queries in per_query(scores, video_of_text, ties).items()}
+
+
+def bootstrap(values, group, statistic: str = "mean", samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean or median of `values`, resampling whole groups such as videos.
+
+    values: (queries,), or (runs, queries) for the mean over runs of the statistic. group: (queries,), hashable labels.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    _, group = np.unique(group, return_inverse=True)
+    groups = group.max() + 1
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples)
+    if statistic == "mean":
+        total, count = np.bincount(group, values.mean(0)), np.bincount(group)
+        estimates = (drawn @ total) / (drawn @ count)
+    else:
+        order = values.argsort(1)
+        ordered = np.take_along_axis(values, order, 1)
+        estimates = [
+            np.mean([np.median(np.repeat(row, times[group[o]])) for row, o in zip(ordered, order, strict=True)])
+            for times in drawn
+        ]
+    low, high = np.percentile(estimates, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[str, tuple[float, float]]:
+    """95 % intervals over queries of every metric of `summarise`, for one run or for the mean over several seeds.
+
+    runs: one direction of `per_query` for each seed, with the same queries in the same order.
+    """
+    group, rank = runs[0]["group"], np.stack([run["rank"] for run in runs])
+    found = {f"R@{k}": bootstrap(100 * (rank < k), group, samples=samples) for k in RECALLS}
+    found["MdR"] = bootstrap(rank + 1, group, "median", samples)
+    found["MnR"] = bootstrap(rank + 1, group, samples=samples)
+    found[f"mAP@{DEPTH}"] = bootstrap([100 * run["ap"] for run in runs], group, samples=samples)
+    return found

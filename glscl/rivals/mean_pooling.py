@@ -1,0 +1,71 @@
+"""Mean pooling: the cosine of a sentence with the mean of a video's unit-length frame vectors.
+
+CLIP4Clip (arXiv 2104.08860): its meanP where `temporal_layers` is 0, its seqTransf with the temporal encoder.
+With 0 layers and no training it is zero-shot CLIP.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glscl.config import RetrievalConfig
+from glscl.losses import contrastive_loss
+from glscl.model import RetrievalModel, TemporalEncoder, require_content
+
+
+class Texts(NamedTuple):
+    """Unit-length sentence vectors (texts, width)."""
+
+    sentence: Tensor
+
+
+class Videos(NamedTuple):
+    """Unit-length video vectors (videos, width)."""
+
+    video: Tensor
+
+
+class MeanPoolingHead(nn.Module):
+    """Temporal encoder, unit-length frames, masked mean, cosine."""
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__()
+        self.temporal = TemporalEncoder(config)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.clip_config.logit_scale_init_value)))
+
+    def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
+        """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
+        require_content(mask, "word")
+        return Texts(F.normalize(sentence.float(), dim=-1))
+
+    def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
+        """frames (videos, frames, width), mask (videos, frames) -> the unit-length mean of real frames."""
+        require_content(mask, "frame")
+        frames = F.normalize(self.temporal(frames, mask).float(), dim=-1)
+        return Videos(F.normalize((frames * mask.unsqueeze(-1)).sum(1), dim=-1))
+
+    def similarity(self, texts: Texts, videos: Videos) -> Tensor:
+        """Cosines (texts, videos), in float32 also under autocast."""
+        with torch.autocast(texts.sentence.device.type, enabled=False):
+            return texts.sentence @ videos.video.T
+
+    def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
+        """Symmetric InfoNCE of a batch whose text i belongs to video i."""
+        with torch.autocast(texts.sentence.device.type, enabled=False):
+            contrastive = contrastive_loss(self.similarity(texts, videos), self.logit_scale)
+        return {"contrastive": contrastive, "total": contrastive}
+
+
+class MeanPoolingConfig(RetrievalConfig):
+    """Settings of mean pooling: CLIP's own and `temporal_layers`."""
+
+    model_type = "mean-pooling"
+
+
+class MeanPooling(RetrievalModel):
+    """CLIP's encoders under the mean-pooling head."""
+
+    config_class = MeanPoolingConfig
+    head_class = MeanPoolingHead

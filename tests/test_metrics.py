@@ -1,0 +1,134 @@
+"""Ranks and recalls: closed forms, ties, many captions per video, a published matrix, intervals that cover."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glscl.metrics import bootstrap, intervals, per_query, ranks, retrieval_metrics, summarise
+
+PUBLISHED = Path(__file__).parents[2] / "shared/realdata/similarity/msrvtt_video_matrix.npy"
+
+
+def plain_rank(row, target, ties):
+    above = sum(score > row[target] for score in row)
+    tied = sum(score == row[target] for score in row) - 1
+    return above + {"mid": tied / 2, "strict": 0, "pessimistic": tied}[ties]
+
+
+@given(st.integers(1, 6), st.integers(1, 7), st.sampled_from(["mid", "strict", "pessimistic"]), st.integers(0, 10**6))
+def test_ranks_equal_a_plain_count(queries, items, ties, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 4, (queries, items)).astype(float)
+    target = rng.integers(0, items, queries)
+    expected = [plain_rank(row, t, ties) for row, t in zip(scores, target, strict=True)]
+    assert ranks(scores, target, ties).tolist() == expected
+
+
+def test_gallery_order_does_not_matter():
+    rng = np.random.default_rng(0)
+    scores, target, order = rng.normal(size=(9, 30)), rng.integers(0, 30, 9), rng.permutation(30)
+    assert (ranks(scores[:, order], np.argsort(order)[target]) == ranks(scores, target)).all()
+
+
+def test_a_collapsed_model_scores_like_chance_under_mid_ranks():
+    rank = ranks(np.zeros((3, 41)), [0, 1, 40])
+    assert rank.tolist() == [20.0, 20.0, 20.0]
+    assert ranks(np.zeros((3, 41)), [0, 1, 40], "pessimistic").tolist() == [40, 40, 40]
+    assert retrieval_metrics(np.zeros((41, 41)), np.arange(41))["t2v"]["R@1"] == 0
+
+
+def test_swapping_directions_is_transposing():
+    scores = np.random.default_rng(1).normal(size=(20, 20))
+    straight, turned = retrieval_metrics(scores, np.arange(20)), retrieval_metrics(scores.T, np.arange(20))
+    assert straight["t2v"] == turned["v2t"]
+    assert straight["v2t"] == turned["t2v"]
+
+
+def test_many_captions_per_video_by_hand():
+    # Three captions of video 0, one of video 1; rows are texts, columns videos.
+    scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.3, 0.4]])
+    found = retrieval_metrics(scores, [0, 0, 0, 1])
+    assert found["t2v"]["R@1"] == 75  # the second caption prefers the wrong video
+    assert found["v2t"]["R@1"] == 50  # video 1 meets 0.8 from a caption of video 0 first, video 0 its own 0.9
+    # video 0: its captions stand at 1, 2 and 4, so (1/1 + 2/2 + 3/4) / 3; video 1: its caption is third.
+    assert found["v2t"]["mAP@10"] == pytest.approx(100 * ((1 + 1 + 3 / 4) / 3 + 1 / 3) / 2)
+
+
+def test_average_precision_divides_by_at_most_ten():
+    scores = np.zeros((12, 2))
+    scores[:, 0] = np.arange(12, 0, -1)
+    scores[11, 0], scores[11, 1] = -1, 1
+    assert per_query(scores, [0] * 11 + [1])["v2t"]["ap"][0] == 1
+
+
+def test_median_of_an_even_count_is_the_average_of_the_middle():
+    scores = np.array([[1.0, 0, 0, 0], [1, 2, 3, 4], [0, 0, 1, 0], [4, 3, 2, 1]])
+    assert retrieval_metrics(scores, np.arange(4), "strict")["t2v"]["MdR"] == 2  # ranks 1, 3, 1, 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(bad):
+    scores = np.eye(3)
+    scores[1, 2] = bad
+    with pytest.raises(ValueError, match="got 1 of 9 that are not"):
+        ranks(scores, [0, 1, 2])
+
+
+@pytest.mark.parametrize("target", [[0, 1], [0, 1, 3], [-1, 0, 1]])
+def test_a_target_outside_the_gallery_is_refused(target):
+    with pytest.raises(ValueError, match="target must hold"):
+        ranks(np.eye(3), target)
+
+
+def test_a_video_without_a_text_is_refused():
+    with pytest.raises(ValueError, match=r"videos \[1\] have none"):
+        per_query(np.eye(2), [0, 0])
+
+
+def test_an_unknown_tie_rule_is_refused():
+    with pytest.raises(ValueError, match="mid, strict or pessimistic"):
+        ranks(np.eye(2), [0, 1], "optimistic")
+
+
+@pytest.mark.skipif(not PUBLISHED.exists(), reason="the published similarity matrix lies beside the project, not in it")
+def test_published_figures_of_a_real_matrix():
+    found = retrieval_metrics(np.load(PUBLISHED), np.arange(1000), "strict")
+    wanted = {"t2v": (48.0, 73.0, 82.9, 2, 13.13), "v2t": (46.0, 74.1, 82.8, 2, 8.67)}
+    for direction, (r1, r5, r10, median, mean) in wanted.items():
+        got = found[direction]
+        assert [got["R@1"], got["R@5"], got["R@10"], got["MdR"]] == pytest.approx([r1, r5, r10, median])
+        assert round(got["MnR"], 2) == mean
+
+
+def test_the_interval_of_a_recall_matches_the_binomial_one():
+    hits = np.arange(1000) < 480
+    low, high = bootstrap(hits, np.arange(1000))
+    half = 1.96 * np.sqrt(0.48 * 0.52 / 1000)
+    assert low == pytest.approx(0.48 - half, abs=0.005)
+    assert high == pytest.approx(0.48 + half, abs=0.005)
+
+
+def test_captions_of_one_video_are_not_independent():
+    hits = np.repeat(np.arange(100) < 50, 10)  # ten captions a video, all right or all wrong
+    apart, together = bootstrap(hits, np.arange(1000)), bootstrap(hits, np.repeat(np.arange(100), 10))
+    assert together[1] - together[0] > 2.5 * (apart[1] - apart[0])
+
+
+def test_intervals_cover_the_truth_about_95_times_in_100():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        low, high = bootstrap(rng.random(300) < 0.3, np.arange(300), samples=500, seed=seed)
+        covered += low <= 0.3 <= high
+    assert 180 <= covered <= 199
+
+
+def test_every_metric_lies_in_its_interval():
+    rng = np.random.default_rng(2)
+    runs = [per_query(rng.normal(size=(200, 200)) + 2 * np.eye(200), np.arange(200))["t2v"] for _ in range(3)]
+    found = intervals(runs, samples=400)
+    for name, (low, high) in found.items():
+        assert low <= np.mean([summarise(run)[name] for run in runs]) <= high
