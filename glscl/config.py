@@ -4,10 +4,11 @@ from transformers import CLIPConfig, PreTrainedConfig
 
 
 class RetrievalConfig(PreTrainedConfig):
-    """What every method shares: CLIP's own configuration and the depth of the temporal encoder.
+    """What every method shares: CLIP's own configuration, the depth of the temporal encoder, the size of an item.
 
     clip_config: a `CLIPConfig` or its dictionary; CLIP ViT-B/32 where absent.
     temporal_layers: transformer layers over the frames; 0 leaves the frames as CLIP made them.
+    frames, words: sampled per video and kept per text in training; a retriever does the same.
     """
 
     model_type = "retrieval"
@@ -15,10 +16,14 @@ class RetrievalConfig(PreTrainedConfig):
 
     clip_config: dict | CLIPConfig | None = None
     temporal_layers: int = 4
+    frames: int = 12
+    words: int = 32
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         at_least("temporal_layers", self.temporal_layers, 0)
+        at_least("frames", self.frames, 1)
+        at_least("words", self.words, 3)  # start, one word, end
 
     @property
     def width(self) -> int:

@@ -6,7 +6,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPImageProcessorPil, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+# Width, depth and frame size of a CLIP that is trained from random weights on a few hundred videos.
+SCRATCH = {
+    "projection_dim": 128,
+    "text_config": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+    },
+    "vision_config": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -21,15 +41,21 @@ class Inputs:
     words: int
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, words: int | None = None) -> "Inputs":
-        """Read tokenizer and image settings from a folder or, where a hub is reachable, by name."""
+    def from_pretrained(cls, folder: str | Path, words: int) -> "Inputs":
+        """Read tokenizer and image settings from a folder or, where a hub is reachable, by name.
+
+        A folder with a tokenizer alone, for a backbone trained from scratch, gets small frames.
+        """
         tokenizer = CLIPTokenizer.from_pretrained(folder)
-        processor = CLIPImageProcessorPil.from_pretrained(folder)
-        return cls(tokenizer, processor, words or tokenizer.init_kwargs.get("words") or tokenizer.model_max_length)
+        if Path(folder).is_dir() and not (Path(folder) / "preprocessor_config.json").exists():
+            size = SCRATCH["vision_config"]["image_size"]
+            processor = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+        else:
+            processor = CLIPImageProcessorPil.from_pretrained(folder)
+        return cls(tokenizer, processor, words)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write tokenizer, image settings and the number of words beside a model's weights."""
-        self.tokenizer.init_kwargs["words"] = self.words
+        """Write tokenizer and image settings beside a model's weights."""
         self.tokenizer.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -59,3 +85,12 @@ class Inputs:
             torch.tensor(v, device=device).view(3, 1, 1) for v in (self.processor.image_mean, self.processor.image_std)
         )
         return (pixels - mean) / std
+
+
+def load_backbone(clip: str | Path, backbone: str, inputs: Inputs) -> CLIPModel:
+    """CLIP in float32: from a folder or a name, or small and random for `scratch`, with the tokenizer's vocabulary."""
+    if backbone != "scratch":
+        return CLIPModel.from_pretrained(clip, use_safetensors=True).float()
+    tokens = {f"{name}_token_id": getattr(inputs.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    text = SCRATCH["text_config"] | tokens | {"vocab_size": len(inputs.tokenizer)}
+    return CLIPModel(CLIPConfig(**(SCRATCH | {"text_config": text})))

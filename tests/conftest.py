@@ -1,11 +1,18 @@
 """Small models and batches that several tests share."""
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
 from transformers import CLIPConfig
 
 from glscl.config import GLSCLConfig
+from glscl.corpora import read_corpus
+from glscl.inputs import Inputs, load_backbone
 from glscl.model import GLSCL
+from glscl.splits import Split, save_states
+from glscl.video import FrameStore, write_store
 
 TINY_CLIP = {
     "projection_dim": 32,
@@ -65,3 +72,31 @@ def states():
         "frames": draw(7, 6, 32),
         "frame_mask": frame_mask,
     }
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """Folder of the bundled inputs."""
+    folder = Path(__file__).parents[1] / "data"
+    if not (folder / "tiny-clip").exists():
+        pytest.skip("the bundled inputs are not here; run `dvc pull data.dvc`")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(bundled, tmp_path_factory):
+    """A prepared corpus of 48 training, 12 validation and 12 test clips of `scenes`: folder, captions, inputs, CLIP."""
+    work = tmp_path_factory.mktemp("corpus")
+    table = read_corpus("scenes", bundled / "scenes")
+    kept = {"train": 48, "val": 12, "test": 12}
+    table = pd.concat(
+        [rows[rows["video"].isin(rows["video"].unique()[: kept[s]])] for s, rows in table.groupby("split") if s in kept]
+    )
+    write_store(work / "frames", table.drop_duplicates("video"), 4, 64, workers=1, progress=False)
+    inputs = Inputs.from_pretrained(bundled / "tiny-clip", 24)
+    clip = load_backbone(bundled / "tiny-clip", "frozen", inputs)
+    for name, rows in table.groupby("split"):
+        save_states(
+            Split.from_store(rows, FrameStore(work / "frames"), inputs), clip, work / f"states/{name}.safetensors"
+        )
+    return {"work": work, "captions": table, "inputs": inputs, "clip": clip}

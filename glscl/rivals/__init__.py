@@ -2,11 +2,15 @@
 
 import dataclasses
 
+from transformers import AutoConfig
+
 from glscl.config import one_of
 from glscl.model import GLSCL, RetrievalModel
 from glscl.rivals.mean_pooling import MeanPooling
 
 METHODS: dict[str, type[RetrievalModel]] = {"glscl": GLSCL, "mean_pooling": MeanPooling}
+for _method in METHODS.values():
+    AutoConfig.register(_method.config_class.model_type, _method.config_class)
 
 
 def settings_of(method: str, settings: dict) -> dict:

@@ -61,7 +61,7 @@ class MeanPoolingHead(nn.Module):
 class MeanPoolingConfig(RetrievalConfig):
     """Settings of mean pooling: CLIP's own and `temporal_layers`."""
 
-    model_type = "mean-pooling"
+    model_type = "mean_pooling"
 
 
 class MeanPooling(RetrievalModel):

@@ -1,0 +1,60 @@
+"""Rows for scale beside the methods: chance, an oracle that knows the drawn events, word counts to thumbnails."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import Ridge
+
+from glscl.bundled.oracle import oracle_scores
+from glscl.metrics import DEPTH, RECALLS
+from glscl.splits import Split
+from glscl.video import FrameStore
+
+THUMBNAIL = 8  # pixels
+
+
+def chance(items: int) -> dict[str, float]:
+    """Expected metrics of a random order of `items`, one of which is correct; recalls and mAP@10 in percent."""
+    recalls = {f"R@{k}": 100 * min(k, items) / items for k in RECALLS}
+    precision = 100 * sum(1 / rank for rank in range(1, min(DEPTH, items) + 1)) / items
+    return recalls | {"MdR": (items + 1) / 2, "MnR": (items + 1) / 2, f"mAP@{DEPTH}": precision}
+
+
+def oracle(folder: str | Path, split: Split) -> np.ndarray | None:
+    """Scores (texts, videos) of a matcher that knows every event, or None where the corpus has no table of events."""
+    folder = Path(folder)
+    if not (folder / "events.csv").exists():
+        return None
+    written = pd.read_csv(folder / "captions.csv").iloc[split.captions["caption_id"]]
+    if written["caption"].tolist() != split.captions["text"].tolist():
+        raise ValueError(f"the captions of {folder} changed since they were prepared; run the prepare stage again.")
+    events = pd.read_csv(folder / "events.csv").set_index("video").loc[split.videos].reset_index()
+    return oracle_scores(written, events)
+
+
+def words_to_thumbnails(data: Split, test: Split, store: FrameStore, strength: float = 100.0) -> np.ndarray:
+    """Scores (texts, videos) of ridge regression from word counts to the mean 8 x 8 thumbnail of a video.
+
+    Learnt on the captions and videos of `data`; the score is the cosine with the predicted, centred thumbnail.
+    """
+    row = {video: i for i, video in enumerate(store.videos)}
+
+    def thumbnails(videos: list[str]) -> np.ndarray:
+        step = store.frames.shape[2] // THUMBNAIL
+        side = THUMBNAIL * step
+        pictures = [store.frames[row[v], : store.counts[row[v]], :side, :side].mean(0) for v in videos]
+        return np.stack([p.reshape(THUMBNAIL, step, THUMBNAIL, step, 3).mean((1, 3)).ravel() for p in pictures])
+
+    known, gallery = thumbnails(data.videos), thumbnails(test.videos)
+    centre, spread = known.mean(0), known.std(0) + 1e-6
+    counts = CountVectorizer(min_df=2, binary=True)
+    words = counts.fit_transform(data.captions["text"]).astype(float)
+    regression = Ridge(alpha=strength).fit(words, ((known - centre) / spread)[data.video_of_text.numpy()])
+    predicted = regression.predict(counts.transform(test.captions["text"]).astype(float))
+    return _unit(predicted) @ _unit((gallery - centre) / spread).T
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)

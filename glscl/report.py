@@ -1,0 +1,219 @@
+"""Executed notebooks as web pages that open offline, from a folder or as one file.
+
+python -m glscl.report single reports/notebooks/03_train.ipynb train.html
+"""
+
+import argparse
+import base64
+import hashlib
+import html
+import mimetypes
+import re
+import sys
+from itertools import groupby
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbconvert import HTMLExporter
+from plotly.offline import get_plotlyjs
+from pygments.formatters import HtmlFormatter
+
+from glscl.figures import PLOTLY_MIME, figure_html
+from glscl.page import facts_table, page
+from glscl.stage import project_root, write_text
+
+INDEX_LINK = '<a href="index.html">All reports</a>'
+CODE_TOGGLE = '<label><input type="checkbox" id="show-code"> Show code</label>'
+EMBEDS = r"<(?:script|link|img|video|audio|source|iframe)\b[^>]*?"
+EXTERNAL = re.compile(EMBEDS + r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
+PLAYER = 'controls muted loop playsinline preload="metadata"'
+CLIP = re.compile(r'<video\b[^>]*\bdata-clip="([^"]*)"[^>]*>')
+
+
+def clip_html(path: str | Path, caption: str = "") -> str:
+    """HTML that plays the clip at `path`, relative to the project root, for `IPython.display.HTML` in a notebook.
+
+    Jupyter plays it from notebooks/; a report carries its own copy. `caption` is any text, and is escaped.
+    """
+    clip = html.escape(Path(path).as_posix())
+    video = f'<video {PLAYER} src="../{clip}" data-clip="{clip}"></video>'
+    return f"<figure>{video}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def title_and_question(notebook: Path) -> tuple[str, str]:
+    """The heading and the first paragraph of a notebook's first cell, as plain text."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    found = re.match(r"# +(.+)\n*((?:.+\n?)*)", cells[0].source.strip() if cells else "")
+    if not found or cells[0].cell_type != "markdown":
+        raise ValueError(f"{notebook} must begin with a markdown cell '# Title' and a paragraph that says its question")
+    title, question = (re.sub(r"[*`]|\[([^\]]*)\]\([^)]*\)", r"\1", text) for text in found.groups())
+    return title.strip(), " ".join(question.split())
+
+
+def headline(notebook: Path) -> str:
+    """What the cell tagged `headline` of an executed notebook printed: its result in a sentence; empty without one."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    printed = [output for cell in cells if "headline" in cell.metadata.get("tags", []) for output in cell.outputs]
+    return " ".join("".join(output.get("text", "") for output in printed).split())
+
+
+def _without_progress_bars(outputs: list) -> list:
+    """The outputs less what tqdm wrote; warnings stay."""
+    bar = re.compile(r"\d+%\||\d+it \[")
+    kept = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            output.text = "\n".join(s for s in re.split(r"[\r\n]+", output.text) if s.strip() and not bar.search(s))
+        if output.get("text") != "":
+            kept.append(output)
+    return kept
+
+
+def _render(notebook: Path, key: str) -> tuple[str, str]:
+    """HTML of a notebook's first cell and of the others: figures as plotly calls, code in `.input` elements."""
+    content = nbformat.read(notebook, as_version=4)
+    figures = 0
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _without_progress_bars(cell.outputs)
+        for output in cell.get("outputs", []):
+            if PLOTLY_MIME in output.get("data", {}):
+                figures += 1
+                output["data"] = {"text/html": figure_html(output.data[PLOTLY_MIME], f"{key}-{figures}")}
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    parts = [nbformat.v4.new_notebook(cells=cells) for cells in (content.cells[:1], content.cells[1:])]
+    return tuple(exporter.from_notebook_node(part)[0] for part in parts)
+
+
+def _place_clips(body: str, root: Path, folder: Path | None) -> str:
+    """Point each clip of `clip_html` to its copy under `folder`/media, or to its own bytes where `folder` is None."""
+
+    def place(match: re.Match) -> str:
+        clip = root / html.unescape(match[1])
+        if not clip.is_file():
+            raise FileNotFoundError(f"the notebook shows {clip}, which is not there; run the stage that makes it")
+        content = clip.read_bytes()
+        if folder is None:
+            kind = mimetypes.guess_type(clip.name)[0] or "video/mp4"
+            return f'<video {PLAYER} src="data:{kind};base64,{base64.b64encode(content).decode()}#t=0.1">'
+        # the same clip is stored once, and two clips of one name do not meet
+        copy = folder / "media" / f"{hashlib.sha256(content).hexdigest()[:16]}{clip.suffix}"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
+        return f'<video {PLAYER} src="media/{copy.name}#t=0.1">'  # browsers then show that frame before it plays
+
+    return CLIP.sub(place, body)
+
+
+def export_page(notebooks: list[str | Path], out_html: str | Path, single: bool = False) -> Path:
+    """Write executed runs of one notebook, such as one per dataset, as a page that needs no network, code folded away.
+
+    Beside the page come assets/plotly.min.js, shared by all pages of a folder, and media/ with its clips; `single`
+    puts both into the page instead. Raises ValueError where a notebook embeds something from the network.
+    """
+    out_html = Path(out_html)
+    results, bodies = [], []
+    for number, notebook in enumerate(map(Path, notebooks), start=1):
+        intro, body = _render(notebook, f"figure-{number}")
+        if external := EXTERNAL.search(re.sub(r"<script>.*?</script>", "", intro + body, flags=re.DOTALL)):
+            raise ValueError(f"{notebook} shows {external[1]}, out of reach offline; keep a copy in the project")
+        name, result = html.escape(run_name(notebook)), html.escape(headline(notebook))
+        results.append(f'<p class="headline">{result}</p>' if result else "")
+        heading = f'<h2 class="run" id="{name}">{name}</h2>' if len(notebooks) > 1 else ""
+        bodies.append(heading + _place_clips(body, project_root(notebook.parent), None if single else out_html.parent))
+    links = " · ".join(f'<a href="#{html.escape(n)}">{html.escape(n)}</a>' for n in map(run_name, map(Path, notebooks)))
+    body = intro + "".join(results) + (f"<p>Runs: {links}</p>" if len(notebooks) > 1 else "") + "".join(bodies)
+    script = ""
+    if "Plotly.newPlot" in body and single:
+        script = f"<script>{get_plotlyjs()}</script>"
+    elif "Plotly.newPlot" in body:
+        write_text(out_html.parent / "assets" / "plotly.min.js", get_plotlyjs())
+        script = '<script src="assets/plotly.min.js"></script>'
+    title = title_and_question(Path(notebooks[0]))[0]
+    style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    write_text(out_html, page(title, body, CODE_TOGGLE if single else INDEX_LINK + CODE_TOGGLE, style, script))
+    return out_html
+
+
+def run_name(notebook: Path) -> str:
+    """What tells runs of one notebook apart: `scenes-glscl` of 03_train-scenes-glscl.ipynb."""
+    return notebook.stem.partition("-")[2] or notebook.stem
+
+
+def results_html(results: pd.DataFrame, caption: str = "") -> str:
+    """A table and its caption, escaped. "43.1 [41.0, 45.2]" has its interval set small; a missing value is a dash.
+
+    Floats show one decimal; a column whose cells all begin as numbers do is set to the right.
+    """
+
+    def text(value) -> str:
+        if pd.isna(value):
+            return "\N{EN DASH}"
+        return f"{value:.1f}" if isinstance(value, float) else html.escape(str(value))
+
+    columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
+    number = re.compile(r"[-+.\d\N{EN DASH}]")
+    kinds = ["number" if all(map(number.match, column)) else "text" for column in columns.values()]
+    head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in zip(kinds, columns, strict=True))
+    rows = []
+    for values in zip(*columns.values(), strict=True):
+        cells = [re.sub(r" (\[.*\])$", r" <small>\1</small>", value) for value in values]
+        row = "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, cells, strict=True))
+        rows.append(f"<tr>{row}</tr>")
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<figure><div class="scroll">{table}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+def build_report(
+    notebooks: list[str | Path],
+    out: str | Path,
+    title: str,
+    summary: str,
+    results: pd.DataFrame,
+    results_caption: str,
+    provenance: dict,
+) -> Path:
+    """Write `out`/index.html and one page per notebook, its runs one after the other; return the index.
+
+    notebooks: executed runs, NN_name.ipynb or NN_name-run.ipynb. `results` is the main table (see `results_html`),
+    `provenance` a mapping of what the numbers rest on. All text is escaped.
+    """
+    out, items = Path(out), []
+    for stem, runs in groupby(sorted(map(Path, notebooks)), lambda notebook: notebook.stem.partition("-")[0]):
+        runs = list(runs)
+        written = export_page(runs, out / f"{stem}.html").name
+        heading, question = map(html.escape, title_and_question(runs[0]))
+        found = "".join(f"<li>{html.escape(result)}</li>" for run in runs if (result := headline(run)))
+        items.append(f'<li><a href="{written}">{heading}</a><br>{question}<ul>{found}</ul></li>')
+    body = f"""<h1>{html.escape(title)}</h1>
+<p>{html.escape(summary)}</p>
+<h2>Results</h2>
+{results_html(results, results_caption)}
+<h2>Reports</h2>
+<ul class="reports">{"".join(items)}</ul>
+<h2>What the numbers rest on</h2>
+{facts_table(provenance)}"""
+    write_text(out / "index.html", page(title, body))
+    return out / "index.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export the notebook named on the command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m glscl.report")
+    commands = parser.add_subparsers(required=True)
+    single = commands.add_parser("single", help="write one executed notebook as one self-contained page")
+    single.add_argument("notebook", type=Path)
+    single.add_argument("out_html", type=Path)
+    given = parser.parse_args(argv)
+    try:
+        written = export_page([given.notebook], given.out_html, single=True)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

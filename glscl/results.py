@@ -1,0 +1,113 @@
+"""Results: one row per run with what its numbers depend on, and the tables of means and intervals made of them."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from glscl.metrics import DEPTH, RECALLS, bootstrap, intervals, per_query, summarise
+from glscl.scoring import similarity_matrix
+from glscl.splits import Split
+
+METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
+DIRECTIONS = ("t2v", "v2t")
+
+
+class Run(NamedTuple):
+    """One evaluated row: its name, split, seed (None without one), selection rule, and `metrics.per_query`."""
+
+    name: str
+    split: str
+    seed: int | None
+    selection: str
+    queries: dict[str, dict[str, np.ndarray]]
+
+
+def evaluate(model, split: Split) -> dict[str, dict[str, np.ndarray]]:
+    """Ranks of every query of a split, both directions; each text and video is encoded once."""
+    texts, videos = split.encode(model)
+    return per_query(similarity_matrix(model, texts, videos).numpy(), split.video_of_text.numpy())
+
+
+def rows(runs: list[Run], splits: dict[str, Split], **about) -> pd.DataFrame:
+    """One row per run and direction: metrics, counts, and `about`, which holds for all of them."""
+    table = []
+    for run in runs:
+        size = {"texts": len(splits[run.split]), "videos": len(splits[run.split].videos)}
+        for direction in DIRECTIONS:
+            row = {"method": run.name, "split": run.split, "direction": direction, "seed": run.seed}
+            row |= {"selection": run.selection, **size, **about, "ties": "mid", "post_processing": "none"}
+            table.append(row | summarise(run.queries[direction]))
+    return pd.DataFrame(table).astype({"seed": "Int64"}).round(4)
+
+
+def summary(runs: list[Run]) -> pd.DataFrame:
+    """One row per method, split, selection and direction: mean and sd over seeds, 95 % interval over queries.
+
+    Columns: method, split, selection, direction, seeds, and for every metric its mean, `_sd`, `_low` and `_high`.
+    """
+    table = []
+    for name, split, selection in dict.fromkeys((run.name, run.split, run.selection) for run in runs):
+        same = [run.queries for run in runs if (run.name, run.split, run.selection) == (name, split, selection)]
+        for direction in DIRECTIONS:
+            queries = [found[direction] for found in same]
+            metrics, edges = pd.DataFrame(map(summarise, queries)), intervals(queries)
+            row = {"method": name, "split": split, "selection": selection, "direction": direction, "seeds": len(same)}
+            for metric in METRICS:
+                sd = metrics[metric].std(ddof=1) if len(same) > 1 else None
+                row |= {metric: metrics[metric].mean(), f"{metric}_sd": sd}
+                row |= dict(zip((f"{metric}_low", f"{metric}_high"), edges[metric], strict=True))
+            table.append(row)
+    return pd.DataFrame(table).round(4)
+
+
+def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> dict[str, float]:
+    """Paired difference of text-to-video recall on the test split, in points, and its 95 % interval.
+
+    Every query is compared with itself under both methods, averaged over seeds; then queries are resampled.
+    """
+    k = int(metric.removeprefix("R@"))
+    queries = {
+        name: [run.queries["t2v"] for run in runs if run[:2] == (name, "test") and run.selection == "selected"]
+        for name in (one, other)
+    }
+    hits = {name: np.mean([found["rank"] < k for found in runs], axis=0) for name, runs in queries.items()}
+    points = 100 * (hits[one] - hits[other])
+    low, high = bootstrap(points, queries[one][0]["group"])
+    return {"difference": float(points.mean()), "low": low, "high": high}
+
+
+def describe(value: float, low: float | None = None, high: float | None = None) -> str:
+    """`43.1 [41.0, 45.2]`, or the value alone where there is no interval."""
+    return f"{value:.1f}" if low is None or pd.isna(low) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def shown(table: pd.DataFrame, metrics: list[str] = METRICS) -> pd.DataFrame:
+    """What a reader sees of `summary`: intervals beside means, arrows that say where better lies, spread over seeds."""
+    cells = {
+        "method": [
+            n if s != "last" else f"{n}, last epoch" for n, s in zip(table["method"], table["selection"], strict=True)
+        ]
+    }
+    for metric in metrics:
+        arrow = "\N{DOWNWARDS ARROW}" if metric in ("MdR", "MnR") else "\N{UPWARDS ARROW}"
+        edges = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], strict=True)
+        cells[f"{metric} {arrow}"] = [describe(*values) for values in edges]
+    spread = zip(table["R@1_sd"], table["seeds"], strict=True)
+    cells["R@1 over seeds"] = [None if pd.isna(sd) else f"sd {sd:.1f}, n = {n}" for sd, n in spread]
+    return pd.DataFrame(cells)
+
+
+def main_table(folder: str | Path, datasets: list[str]) -> pd.DataFrame:
+    """Text-to-video results of all datasets, from `results/<dataset>/table.csv`, as a reader sees them."""
+    parts = []
+    for dataset in datasets:
+        table = pd.read_csv(Path(folder) / dataset / "table.csv")
+        chosen = table[(table["split"] == "test") & (table["direction"] == "t2v") & (table["selection"] != "last")]
+        counts = json.loads((Path(folder) / dataset / "data.json").read_text())["splits"]["test"]
+        corpus = f"{dataset}, {counts['captions']:,} texts, {counts['videos']:,} videos"
+        parts.append(shown(chosen, ["R@1", "R@5", "R@10", "MdR"]).assign(corpus=corpus))
+    joined = pd.concat(parts)
+    return joined[["corpus", *joined.columns.drop("corpus")]]

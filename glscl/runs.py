@@ -1,0 +1,122 @@
+"""Runs of one method over several seeds: build, train, keep with a model card, load again."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from glscl.inputs import Inputs, load_backbone
+from glscl.model import RetrievalModel
+from glscl.rivals import METHODS
+from glscl.splits import Split
+from glscl.stage import write_json
+from glscl.training import TrainSettings, train
+
+# DVC deletes the outputs of a stage before it runs the stage again, so what a resume needs lies elsewhere.
+UNFINISHED = Path("work/.unfinished")
+
+
+def train_seeds(
+    method: str,
+    model_settings: dict,
+    clip: str,
+    inputs: Inputs,
+    data: Split,
+    validation: Split,
+    settings: TrainSettings,
+    seeds: list[int],
+    folder: Path,
+) -> pd.DataFrame:
+    """Train `method` once per seed and write `folder/seed-<seed>/`; return the learning curves of all seeds.
+
+    Each folder holds the selected model (`from_pretrained` loads it, `glscl.retriever` searches with it), the weights
+    of the last epoch in `last.safetensors`, the curve, and a model card. The folder appears when all are complete.
+    """
+    model_settings = model_settings | {"words": inputs.words, "frames": data.frames}
+    about = {
+        "method": method,
+        "model": model_settings,
+        "train": asdict(settings),
+        "data": [data.fingerprint(), validation.fingerprint()],
+        "code": _code(),
+    }
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    complete = UNFINISHED / key / "complete"
+    shutil.rmtree(complete, ignore_errors=True)
+    for number, seed in enumerate(seeds):
+        print(f"{method}, seed {seed} ({number + 1} of {len(seeds)})", flush=True)
+        state = UNFINISHED / key / f"seed-{seed}"
+        torch.manual_seed(seed)
+        backbone = load_backbone(clip, settings.backbone, inputs)
+        model = METHODS[method].from_clip(backbone, **model_settings)
+        train(model, data, validation, settings, seed, state)
+        _keep(model, inputs, state, complete / f"seed-{seed}", about)
+    write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(complete, folder)
+    shutil.rmtree(UNFINISHED / key)
+    return pd.concat([pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds], ignore_index=True)
+
+
+def _keep(model: RetrievalModel, inputs: Inputs, state: Path, folder: Path, about: dict) -> None:
+    trained = load_file(state / "selected.safetensors")
+    model.load_state_dict(model.state_dict() | trained)
+    model.save_pretrained(folder)
+    inputs.save_pretrained(folder)
+    for name in ("last.safetensors", "curve.csv"):
+        shutil.copy(state / name, folder / name)
+    curve = pd.read_csv(state / "curve.csv")
+    best = curve.loc[curve["val_mean_recall"].idxmax()]
+    settings = "\n".join(f"| {name} | {value} |" for name, value in (about["model"] | about["train"]).items())
+    card = CARD.format(
+        model=type(model).__name__,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seed=int(best["seed"]),
+        epoch=int(best["epoch"]),
+        epochs=len(curve),
+        recall=best["val_mean_recall"],
+        settings=settings,
+    )
+    (folder / "README.md").write_text(card)
+
+
+CARD = """# {model}
+
+Text-video retrieval model of the GLSCL study (arXiv 2405.12710), {parameters:,} parameters, seed {seed}.
+
+    from glscl.retriever import Retriever
+    retriever = Retriever.from_pretrained("this folder")
+
+**Selection.** Epoch {epoch} of {epochs}: the best mean of R@1, R@5 and R@10 on the validation split, {recall:.1f} %.
+The test split had no part in it.
+
+**Use.** Search among videos of the kind that it was trained on. A model trained on the bundled drawn clips knows
+drawn shapes and nothing of the world; it shows that the method runs, not how well it searches real footage.
+
+| setting | value |
+|---|---|
+{settings}
+"""
+
+
+def _code() -> list[str]:
+    """Hashes of the code that trains: a checkpoint of other code is not resumed."""
+    here = Path(__file__).parent
+    names = ("config", "inputs", "losses", "metrics", "model", "scoring", "splits", "training")
+    files = [*(here / f"{name}.py" for name in names), *sorted(here.glob("rivals/*.py"))]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def load_run(folder: Path, method: str, selection: str = "selected") -> RetrievalModel:
+    """A model that `train_seeds` kept: the `selected` epoch or the `last` one, in evaluation mode on the GPU if any."""
+    model = METHODS[method].from_pretrained(folder)
+    if selection == "last":
+        model.load_state_dict(model.state_dict() | load_file(folder / "last.safetensors"))
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

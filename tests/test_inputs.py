@@ -1,0 +1,53 @@
+"""Sentences and frames become what the encoders take; nothing odd in a caption stops or slips through."""
+
+import numpy as np
+import pytest
+import torch
+
+from glscl.inputs import Inputs, load_backbone
+
+
+@pytest.fixture(scope="module")
+def inputs(bundled):
+    return Inputs.from_pretrained(bundled / "tiny-clip", 24)
+
+
+def test_absent_words_have_id_zero_and_the_end_token_comes_last(inputs):
+    ids, mask = inputs.tokenise(["a red circle", "a small blue star moves to the left and then stops"])
+    assert ids.shape == mask.shape == (2, 24)
+    assert (ids[mask == 0] == 0).all()
+    for row, real in zip(ids, mask.sum(1), strict=True):
+        assert row[0] == inputs.tokenizer.bos_token_id
+        assert row[real - 1] == inputs.tokenizer.eos_token_id
+
+
+def test_a_caption_of_500_words_keeps_its_beginning_and_its_end_token(inputs):
+    ids, mask = inputs.tokenise(["circle " * 500])
+    assert mask.sum() == 24
+    assert ids[0, -1] == inputs.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    "caption", ["🎬 a circle 🟥", "<script>alert(1)</script> a circle", "一个圆", "a\tcircle\nmoves"]
+)
+def test_odd_captions_are_tokenised(inputs, caption):
+    _, mask = inputs.tokenise([caption])
+    assert mask.sum() >= 3
+
+
+@pytest.mark.parametrize("caption", ["", "   ", "\n"])
+def test_an_empty_sentence_is_refused_by_position(inputs, caption):
+    with pytest.raises(ValueError, match="empty sentence at position 1"):
+        inputs.tokenise(["a circle", caption])
+
+
+def test_pixels_are_normalised_like_the_image_processor(inputs):
+    frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    expected = inputs.processor(frame, return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(inputs.normalise(frame[None, None])[0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_a_backbone_from_scratch_has_the_tokenizers_vocabulary(inputs, bundled):
+    clip = load_backbone(bundled / "tiny-clip", "scratch", inputs)
+    assert clip.config.text_config.vocab_size == len(inputs.tokenizer)
+    assert clip.config.text_config.eos_token_id == inputs.tokenizer.eos_token_id
