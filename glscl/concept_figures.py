@@ -7,81 +7,63 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from glscl.concepts import PADDING
 from glscl.figures import PALETTE, TEMPLATE, MediaFigure, with_media
 
 SYMBOLS = {"text": "circle", "video": "diamond-open"}
 
 
-def concept_names(count: int) -> list[str]:
-    """`concept 1` to `concept count`."""
-    return [f"concept {number + 1}" for number in range(count)]
+def heat_maps(
+    panels: dict[str, pd.DataFrame], rows: str, columns: str, low: float, high: float, digits: int = 2
+) -> go.Figure:
+    """Tables beside each other in one scale of colours, each cell with its value; red is below 0 where `low` is.
 
-
-def heat_maps(panels: dict[str, pd.DataFrame], label: str, low: float, high: float, digits: int = 2) -> go.Figure:
-    """Tables beside each other with one colour scale; each cell shows its value.
-
-    panels: {title: table}, rows from top to bottom. label: what a cell is. A scale from below 0 is diverging.
+    panels: {title: table}, shown in the tables' order. rows, columns: titles of the axes.
     """
     figure = make_subplots(1, len(panels), subplot_titles=list(panels), horizontal_spacing=0.03, shared_yaxes=True)
     for column, table in enumerate(panels.values(), 1):
-        cells = go.Heatmap(
-            z=table.to_numpy(),
-            x=[html.escape(str(name)) for name in table.columns],
-            y=[html.escape(str(name)) for name in table.index],
-            texttemplate=f"%{{z:.{digits}f}}",
-            coloraxis="coloraxis",
-            hovertemplate=f"%{{y}}, %{{x}}: %{{z:.{digits + 1}f}}<extra></extra>",
-            xgap=1,
-            ygap=1,
-        )
+        cells = _cells(table.to_numpy(), digits, f"{rows} %{{y}}, {columns} %{{x}}".strip())
+        cells.update(x=[html.escape(str(name)) for name in table.columns])
+        cells.update(y=[html.escape(str(name)) for name in table.index])
         figure.add_trace(cells, 1, column)
-    rows = max(len(table) for table in panels.values())
-    scale = "RdBu" if low < 0 else "Blues"
-    figure.update_layout(
-        template=TEMPLATE,
-        height=120 + 34 * rows,
-        margin={"t": 40, "b": 60},
-        coloraxis={
-            "colorscale": scale,
-            "cmin": low,
-            "cmax": high,
-            "colorbar": {"title": {"text": label, "side": "right"}},
-        },
-    )
-    return figure.update_xaxes(showgrid=False, ticks="").update_yaxes(autorange="reversed", showgrid=False, ticks="")
+    figure.update_layout(height=130 + 32 * max(map(len, panels.values())))
+    figure.update_xaxes(type="category", title=columns).update_yaxes(type="category").update_yaxes(title=rows, col=1)
+    return _finish(figure, low, high)
 
 
 def attention_on_captions(words: pd.DataFrame, texts: list[int]) -> go.Figure:
-    """Attention of each concept on the words of some captions, one caption below the other.
+    """Attention of each concept on the words of some captions, read from top to bottom, one caption below the other.
 
-    words: a table of `glscl.concepts.by_word`. texts: the captions' indices in it.
+    words: a table of `glscl.concepts.by_word`. texts: the captions' indices in it. The scale of colours ends at the
+    highest weight of a word; padding, a sum over many positions, may lie above it.
     """
-    concepts = [column for column in words if column not in ("text", "word")]
-    figure = make_subplots(len(texts), 1, vertical_spacing=0.3 / len(texts))
-    highest = 0.0
-    for row, text in enumerate(texts, 1):
-        part = words[words["text"] == text]
-        weights, labels = part[concepts].to_numpy().T, [html.escape(word) for word in part["word"]]
-        highest = max(highest, weights.max())
-        cells = go.Heatmap(
-            z=weights,
-            y=concept_names(len(concepts)),
-            customdata=np.tile(labels, (len(concepts), 1)),
-            coloraxis="coloraxis",
-            hovertemplate="%{y}, %{customdata}: %{z:.3f}<extra></extra>",
-            xgap=1,
-            ygap=1,
-        )
+    parts = [words[words["text"] == text] for text in texts]
+    lengths = [len(part) for part in parts]
+    figure = make_subplots(len(parts), 1, row_heights=lengths, vertical_spacing=0.08)
+    high = 0.0
+    for row, part in enumerate(parts, 1):
+        weights = part.drop(columns=["text", "word"])
+        labels = [html.escape(word) for word in part["word"]]
+        high = max(high, weights[part["word"] != PADDING].max(axis=None))
+        cells = _cells(weights.to_numpy(), 2, "concept %{x}, %{customdata}")
+        cells.update(x=weights.columns + 1, customdata=np.tile(labels, (weights.shape[1], 1)).T)
         figure.add_trace(cells, row, 1)
-        # a word may occur twice, so positions are numbers and words their labels
-        figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, tickangle=-40, row=row)
-    bar = {"title": {"text": "attention", "side": "right"}}
-    figure.update_layout(
-        template=TEMPLATE,
-        height=len(texts) * (110 + 20 * len(concepts)),
-        margin={"t": 16, "b": 80},
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": highest, "colorbar": bar},
-    )
+        # a word may occur twice, so rows are numbers and words their labels
+        figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, row=row)
+    figure.update_layout(height=100 + 24 * sum(lengths) + 40 * len(parts))
+    figure.update_xaxes(type="category").update_xaxes(title="concept", row=len(parts))
+    return _finish(figure, 0, high)
+
+
+def _cells(values: np.ndarray, digits: int, place: str) -> go.Heatmap:
+    hover = f"{place}: %{{z:.{digits + 1}f}}<extra></extra>"
+    text = f"%{{z:.{digits}f}}"
+    return go.Heatmap(z=values, texttemplate=text, hovertemplate=hover, coloraxis="coloraxis", xgap=1, ygap=1)
+
+
+def _finish(figure: go.Figure, low: float, high: float) -> go.Figure:
+    scale = {"colorscale": "RdBu" if low < 0 else "Blues", "cmin": low, "cmax": high, "showscale": False}
+    figure.update_layout(template=TEMPLATE, margin={"t": 56, "b": 16}, coloraxis=scale)
     return figure.update_xaxes(showgrid=False, ticks="").update_yaxes(autorange="reversed", showgrid=False, ticks="")
 
 
@@ -100,10 +82,12 @@ def concept_map(
             y=[None],
             mode="markers",
             name=modality,
+            legendrank=1,  # before the concepts, whose rank is 1000
             hoverinfo="skip",
             marker={"symbol": SYMBOLS[modality], "color": "#555", "size": 8},
         )
-        for concept, name in enumerate(concept_names(place.shape[1])):
+        for concept in range(place.shape[1]):
+            name = f"concept {concept + 1}"
             figure.add_scatter(
                 x=place[:, concept, 0],
                 y=place[:, concept, 1],
@@ -121,7 +105,8 @@ def concept_map(
                     "line": {"width": 0 if modality == "text" else 1.5},
                 },
             )
-    figure.update_layout(template=TEMPLATE, height=600, margin={"l": 16, "b": 16})
+    figure.update_layout(template=TEMPLATE, height=620, margin={"l": 16, "t": 40, "b": 16})
+    figure.update_layout(legend={"y": -0.02, "yanchor": "top"})
     hidden = {
         "showticklabels": False,
         "ticks": "",

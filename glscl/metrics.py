@@ -85,9 +85,12 @@ def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, n
 
 
 def summarise(queries: dict[str, np.ndarray]) -> dict[str, float]:
-    """R@1/5/10/50 and mAP@10 in percent, MdR and MnR from 1, of one direction of `per_query`."""
+    """R@1/5/10/50 and mAP@10 in percent, MdR and MnR from 1, of one direction of `per_query`.
+
+    A query counts for R@K where its rank, from 1, is at most K: with mid ranks a tie of two misses R@1.
+    """
     rank = queries["rank"]
-    return {f"R@{k}": 100 * float(np.mean(rank < k)) for k in RECALLS} | {
+    return {f"R@{k}": 100 * float(np.mean(rank <= k - 1)) for k in RECALLS} | {
         "MdR": float(np.median(rank)) + 1,
         "MnR": float(np.mean(rank)) + 1,
         f"mAP@{DEPTH}": 100 * float(np.mean(queries["ap"])),
@@ -128,7 +131,7 @@ def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[st
     runs: one direction of `per_query` for each seed, with the same queries in the same order.
     """
     group, rank = runs[0]["group"], np.stack([run["rank"] for run in runs])
-    found = {f"R@{k}": bootstrap(100 * (rank < k), group, samples=samples) for k in RECALLS}
+    found = {f"R@{k}": bootstrap(100 * (rank <= k - 1), group, samples=samples) for k in RECALLS}
     found["MdR"] = bootstrap(rank + 1, group, "median", samples)
     found["MnR"] = bootstrap(rank + 1, group, samples=samples)
     found[f"mAP@{DEPTH}"] = bootstrap([100 * run["ap"] for run in runs], group, samples=samples)

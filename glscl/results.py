@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from glscl.metrics import DEPTH, RECALLS, bootstrap, intervals, per_query, summarise
 from glscl.scoring import similarity_matrix
 from glscl.splits import Split
+from glscl.stage import write_text
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
@@ -73,7 +75,7 @@ def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> di
         name: [run.queries["t2v"] for run in runs if run[:2] == (name, "test") and run.selection == "selected"]
         for name in (one, other)
     }
-    hits = {name: np.mean([found["rank"] < k for found in runs], axis=0) for name, runs in queries.items()}
+    hits = {name: np.mean([found["rank"] <= k - 1 for found in runs], axis=0) for name, runs in queries.items()}
     points = 100 * (hits[one] - hits[other])
     low, high = bootstrap(points, queries[one][0]["group"])
     return {"difference": float(points.mean()), "low": low, "high": high}
@@ -111,3 +113,22 @@ def main_table(folder: str | Path, datasets: list[str]) -> pd.DataFrame:
         parts.append(shown(chosen, ["R@1", "R@5", "R@10", "MdR"]).assign(corpus=corpus))
     joined = pd.concat(parts)
     return joined[["corpus", *joined.columns.drop("corpus")]]
+
+
+MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
+
+
+def with_results(readme: str, folder: str | Path, datasets: list[str]) -> str:
+    """The README with the table between its two marks made anew from the results."""
+    table = main_table(folder, datasets)
+    lines = [table.columns, ["---"] * len(table.columns), *table.fillna("").itertuples(index=False)]
+    body = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    if not all(mark in readme for mark in MARKS):
+        raise ValueError(f"README.md must hold the marks {MARKS[0]} and {MARKS[1]}, got none; put them back.")
+    before, rest = readme.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+if __name__ == "__main__":
+    study = yaml.safe_load(Path("params.yaml").read_text())["study"]
+    write_text(Path("README.md"), with_results(Path("README.md").read_text(), "results", study["datasets"]))

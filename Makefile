@@ -1,0 +1,55 @@
+# `make reproduce` and `make test` need Python 3.11 or newer, git and make; all else is installed into .venv.
+# A CUDA GPU needs nothing more: on Linux pip's default index serves the locked torch with CUDA.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help reproduce test lab report report-single readme lint bundled-inputs hooks clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+.venv/.installed: requirements.lock pyproject.toml
+	@test -x .venv/bin/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		f"Python 3.11 or newer is needed, got {sys.version.split()[0]}; name one: make PYTHON=python3.11")'
+	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
+	@echo "installing requirements.lock into .venv, some minutes"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+data: | .venv/.installed
+	@dvc pull --quiet data.dvc
+
+reproduce: .venv/.installed  ## run the pipeline: the whole study, or what changed since the last run
+	@dvc repro --pull
+	@echo "the report: $(CURDIR)/reports/index.html"
+
+test: .venv/.installed | data  ## run all tests
+	@python -m pytest
+
+lab: .venv/.installed | data  ## open the notebooks in JupyterLab
+	@jupyter lab notebooks
+
+report: .venv/.installed  ## build reports/index.html again from what the pipeline left, without training
+	@dvc repro --single-item report
+
+report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=work/notebooks/X.ipynb
+	@test -n "$(NOTEBOOK)" || { echo "name a notebook: make report-single NOTEBOOK=work/notebooks/X.ipynb"; exit 2; }
+	@python -m glscl.report single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
+
+readme: .venv/.installed  ## write the results table of README.md anew from results/
+	@python -m glscl.results
+
+lint: .venv/.installed  ## check style
+	@ruff check
+	@ruff format --check
+
+bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny CLIP again, some 25 minutes
+	@python -m glscl.bundled
+	@echo "now record them: dvc add data && dvc push"
+
+hooks: .venv/.installed  ## check each commit with pre-commit
+	@pre-commit install
+
+clean:  ## remove work/, build/ and generated reports; data, results and DVC's cache stay
+	@git clean -fdXq -- work reports build

@@ -1,0 +1,1 @@
+"""Generator of the bundled inputs; run it with `python -m glscl.bundled`."""

@@ -1,0 +1,125 @@
+"""Results rows and tables, rows for scale, and the README that is made of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from glscl.baselines import chance, oracle, words_to_thumbnails
+from glscl.metrics import per_query, retrieval_metrics
+from glscl.results import MARKS, METRICS, Run, difference, rows, shown, summary, with_results
+from glscl.splits import open_split
+from glscl.video import FrameStore
+
+ROOT = Path(__file__).parents[1]
+
+
+def runs(seeds=(0, 1, 2), queries=60):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(queries, queries))
+    found = []
+    for name, strength in (("glscl", 2.5), ("mean_pooling", 1.0)):
+        for seed in seeds:
+            scores = noise + rng.normal(size=noise.shape) / 4 + strength * np.eye(queries)
+            found.append(Run(name, "test", seed, "selected", per_query(scores, np.arange(queries))))
+    return found
+
+
+def test_chance_is_what_random_scores_average_to():
+    rng = np.random.default_rng(0)
+    sampled = pd.DataFrame([retrieval_metrics(rng.random((60, 60)), np.arange(60))["t2v"] for _ in range(200)]).mean()
+    expected = chance(60)
+    for metric in METRICS:
+        assert sampled[metric] == pytest.approx(expected[metric], abs=0.25 + 0.02 * expected[metric])
+
+
+def test_the_summary_is_the_mean_over_seeds_with_an_interval_around_it():
+    table = summary(runs()).set_index(["method", "direction"])
+    row = table.loc["glscl", "t2v"]
+    each = [100 * np.mean(run.queries["t2v"]["rank"] < 1) for run in runs()[:3]]
+    assert row["R@1"] == pytest.approx(np.mean(each), abs=1e-3)
+    assert row["R@1_sd"] == pytest.approx(np.std(each, ddof=1), abs=1e-3)
+    assert row["R@1_low"] < row["R@1"] < row["R@1_high"]
+
+
+def test_the_paired_interval_is_narrower_than_the_two_intervals_together():
+    found = runs()
+    gain, table = difference(found, "glscl", "mean_pooling"), summary(found).set_index(["method", "direction"])
+    one, other = table.loc["glscl", "t2v"], table.loc["mean_pooling", "t2v"]
+    assert gain["difference"] == pytest.approx(one["R@1"] - other["R@1"], abs=1e-3)
+    assert 0 < gain["low"] < gain["difference"] < gain["high"]
+    assert gain["high"] - gain["low"] < (one["R@1_high"] - one["R@1_low"]) + (other["R@1_high"] - other["R@1_low"])
+
+
+def test_every_row_carries_what_its_numbers_depend_on(corpus):
+    split = open_split(corpus["work"], corpus["captions"], "test", corpus["inputs"], "frozen")
+    queries = per_query(np.eye(12), np.arange(12))
+    table = rows([Run("glscl", "test", 0, "selected", queries)], {"test": split}, missing=0, batch=32)
+    wanted = {"method", "split", "seed", "selection", "texts", "videos", "missing", "batch", "ties", "post_processing"}
+    assert wanted <= set(table.columns)
+    assert table["R@1"].tolist() == [100, 100]
+    assert table["texts"].tolist() == [12, 12]
+
+
+def test_a_row_without_sampling_shows_no_interval():
+    table = pd.concat(
+        [summary(runs()), pd.DataFrame([{"method": "chance", "seeds": 1, "selection": "none"} | chance(60)])]
+    )
+    cells = shown(table)
+    assert cells.iloc[-1]["R@1 \N{UPWARDS ARROW}"] == "1.7"
+    assert "[" in cells.iloc[0]["R@1 \N{UPWARDS ARROW}"]
+
+
+def test_the_oracle_is_near_perfect_and_refuses_captions_that_changed(corpus, bundled):
+    split = open_split(corpus["work"], corpus["captions"], "test", corpus["inputs"], "frozen")
+    found = retrieval_metrics(oracle(bundled / "scenes", split), split.video_of_text.numpy())
+    assert found["t2v"]["R@1"] > 90
+    split.captions.loc[0, "text"] = "something else"
+    with pytest.raises(ValueError, match="run the prepare stage again"):
+        oracle(bundled / "scenes", split)
+
+
+def test_words_to_thumbnails_finds_a_planted_colour(corpus, tmp_path):
+    class Painted:
+        videos = [f"v{i}" for i in range(40)]  # noqa: RUF012
+        frames = np.zeros((40, 2, 16, 16, 3), np.uint8)
+        counts = np.full(40, 2)
+
+    colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+    names = [list(colours)[i % 4] for i in range(40)]
+    for i, name in enumerate(names):
+        Painted.frames[i] = colours[name]
+
+    class Half:
+        def __init__(self, first):
+            self.videos = Painted.videos[first : first + 20]
+            self.captions = pd.DataFrame({"text": [f"a {name} screen" for name in names[first : first + 20]]})
+            self.video_of_text = torch.arange(20)
+
+    scores = words_to_thumbnails(Half(0), Half(20), Painted, strength=0.1)
+    best = scores.argmax(1)
+    assert [names[20 + i] for i in best] == names[20:]
+
+
+def test_the_store_and_the_split_agree_on_thumbnails(corpus):
+    split = {
+        n: open_split(corpus["work"], corpus["captions"], n, corpus["inputs"], "frozen") for n in ("train", "test")
+    }
+    scores = words_to_thumbnails(split["train"], split["test"], FrameStore(corpus["work"] / "frames"))
+    assert scores.shape == (12, 12)
+    assert np.isfinite(scores).all()
+
+
+def test_the_readme_shows_the_committed_results():
+    datasets = yaml.safe_load((ROOT / "params.yaml").read_text())["study"]["datasets"]
+    readme = (ROOT / "README.md").read_text()
+    assert with_results(readme, ROOT / "results", datasets) == readme, "the README is stale: run `make readme`"
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(ValueError, match="must hold the marks"):
+        with_results("no table", ROOT / "results", ["scenes"])
+    assert len(MARKS) == 2
