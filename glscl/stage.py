@@ -23,8 +23,15 @@ from pathlib import Path
 
 from glscl.page import facts_table
 
-ENVIRONMENT = {"PLOTLY_RENDERER": "plotly_mimetype", "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
-ENVIRONMENT["TQDM_MININTERVAL"] = "10"  # seconds between two states of a progress bar
+ENVIRONMENT = {
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    "PYTHONHASHSEED": "0",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets, which a report could not show
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_MININTERVAL": "10",  # seconds between two states of a progress bar
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
 
 
 def project_root(start: str | Path = ".") -> Path:

@@ -97,7 +97,7 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
     model.clip.logit_scale.requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), lr=0.0, betas=(0.9, 0.98), eps=1e-6)
     shuffle = torch.Generator()
-    loader = DataLoader(data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=_as_is)
+    loader = DataLoader(data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=lambda batch: batch)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,10 +120,6 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
         shutil.rmtree(checkpoint)
     pd.DataFrame(curve).to_csv(folder / "curve.partial", index=False)
     os.replace(folder / "curve.partial", folder / "curve.csv")
-
-
-def _as_is(batch: dict) -> dict:
-    return batch
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -13,8 +13,9 @@ from .grammar import Event
 SIZE = 64  # pixels, width and height of a clip
 OVER = 3  # drawing happens at OVER times the size, for smooth edges
 FPS = 8
-RADII = {"small": 0.11, "medium": 0.155, "large": 0.21}  # fractions of the width
-TRAIL = (0.32, 0.24, 0.16, 0.08)  # progress behind the shape at which its trail is drawn, in tenths
+RADII = {"small": 0.16, "medium": 0.22, "large": 0.29}  # fractions of the width
+TRAIL = ((0.2, 0.12), (0.1, 0.25))  # how far behind the shape its trail is drawn (in time), and its opacity
+SPOTS = (0.3, 0.5, 0.7)  # where a shape stands or passes: few places, so that a small image model learns shapes soon
 LOOKS = ("scenes", "stories")
 
 COLOURS = {
@@ -82,8 +83,6 @@ def loops(shape: str) -> list[np.ndarray]:
         return [np.array([*corner, *[(-x, -y) for x, y in corner], corner[0]]) * 1.05]
     if shape == "ring":
         return [polar(1.05, turn), polar(0.58, turn[::-1])]
-    if shape == "diamond":
-        return [polygon(4) * [0.75, 1.2]]
     if shape == "moon":
         outer, inner = np.linspace(0.76, 5.52, 33), np.linspace(5.15, 1.13, 17)  # a disc less another disc
         crescent = np.concatenate(
@@ -98,7 +97,7 @@ def loops(shape: str) -> list[np.ndarray]:
 
 def pose(event: Event, time: float) -> tuple[float, float, float, float, float]:
     """x, y, radius (fractions of the width), angle (radians), opacity of the shape at `time` in [0, 1] of its event."""
-    px, py = 0.3 + 0.4 * event.layout[0], 0.3 + 0.4 * event.layout[1]
+    px, py = (SPOTS[min(int(3 * place), 2)] for place in event.layout[:2])
     radius, angle, opacity = RADII[event.size], 0.0, 1.0
     way = 0.2 + 0.6 * time
     if event.motion == "left":
@@ -209,7 +208,7 @@ def frame(events: list[Event], time: float, look: str, backdrop: Image.Image, di
         put(draw, shape, colour, look, (x, 0.14 + 0.72 * height, 0.12, 0.0, 1.0))
     for event in events:
         if event.motion not in ("still", "fade"):
-            for lag, opacity in zip(TRAIL, (0.12, 0.2, 0.3, 0.42), strict=True):
+            for lag, opacity in TRAIL:
                 x, y, radius, angle, _ = pose(event, time - lag)
                 put(draw, event.shape, event.colour, look, (x, y, max(radius, 0.02), angle, opacity))
         put(draw, event.shape, event.colour, look, pose(event, time))

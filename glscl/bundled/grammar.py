@@ -19,7 +19,6 @@ SHAPES = {
     "heart": ["heart"],
     "cross": ["cross", "plus sign"],
     "ring": ["ring", "hoop"],
-    "diamond": ["diamond", "rhombus"],
     "moon": ["moon", "crescent"],
     "flower": ["flower", "blossom"],
 }
@@ -182,13 +181,12 @@ def caption(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
         wanted = [["shape", "colour"], ["shape", "colour"]]
         wanted[rng.integers(2)].append("motion")
         for factors in wanted:
-            draw = rng.random()
-            if draw < 0.25:
+            if rng.random() < 0.6:
                 factors.append("background")
-            elif draw < 0.5 and "motion" not in factors:
+            elif rng.random() < 0.3 and "motion" not in factors:
                 factors[rng.integers(2)] = "motion"
     facts = [
-        choose_facts(events[i], factors, 0.6 if one else 0.25, rng) for i, factors in zip(which, wanted, strict=True)
+        choose_facts(events[i], factors, 0.6 if one else 0.35, rng) for i, factors in zip(which, wanted, strict=True)
     ]
     return fill(str(rng.choice(ONE if one else TWO)), facts, rng), write_told(facts)
 
@@ -232,7 +230,7 @@ def still_caption(events: list[Event], spots: list[tuple[float, float]], rng: np
     clauses = []
     for event, (x, y) in zip(events, spots, strict=True):
         factors = [factor for factor, p in (("shape", 0.95), ("colour", 0.95), ("motion", 0.5)) if rng.random() < p]
-        if event is events[0] and rng.random() < 0.7:
+        if event is events[0] and rng.random() < 0.8:
             factors.append("background")
         text = clause(choose_facts(event, factors, 0.3, rng), "gerund", rng)
         if rng.random() < 0.6:
