@@ -3,7 +3,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help reproduce test lab report report-single readme lint bundled-inputs hooks clean
+.PHONY: inputs help reproduce test lab report report-single readme lint bundled-inputs temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -17,18 +17,18 @@ help:
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-data: | .venv/.installed
+inputs: .venv/.installed
 	@dvc pull --quiet data.dvc
 
 reproduce: .venv/.installed  ## run the pipeline: the whole study, or what changed since the last run
 	@dvc repro --pull
 	@echo "the report: $(CURDIR)/reports/index.html"
 
-test: .venv/.installed | data  ## run all tests
+test: inputs  ## run all tests
 	@python -m pytest
 
-lab: .venv/.installed | data  ## open the notebooks in JupyterLab
-	@jupyter lab notebooks
+lab: inputs  ## open the notebooks in JupyterLab
+	@jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
 report: .venv/.installed  ## build reports/index.html again from what the pipeline left, without training
 	@dvc repro --single-item report
@@ -46,7 +46,10 @@ lint: .venv/.installed  ## check style
 
 bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny CLIP again, some 25 minutes
 	@python -m glscl.bundled
-	@echo "now record them: dvc add data && dvc push"
+	@echo "now record them: dvc add data && dvc push data.dvc"
+
+temperature: .venv/.installed  ## choose the temperature of the frame softmax on validation, some 6 minutes
+	@python -m benchmarks.temperature
 
 hooks: .venv/.installed  ## check each commit with pre-commit
 	@pre-commit install

@@ -44,8 +44,12 @@ def words_to_thumbnails(data: Split, test: Split, store: FrameStore, strength: f
     def thumbnails(videos: list[str]) -> np.ndarray:
         step = store.frames.shape[2] // THUMBNAIL
         side = THUMBNAIL * step
-        pictures = [store.frames[row[v], : store.counts[row[v]], :side, :side].mean(0) for v in videos]
-        return np.stack([p.reshape(THUMBNAIL, step, THUMBNAIL, step, 3).mean((1, 3)).ravel() for p in pictures])
+
+        def thumbnail(video: str) -> np.ndarray:
+            picture = store.frames[row[video], : store.counts[row[video]], :side, :side].mean(0)
+            return picture.reshape(THUMBNAIL, step, THUMBNAIL, step, 3).mean((1, 3)).ravel()
+
+        return np.stack([thumbnail(video) for video in videos])
 
     known, gallery = thumbnails(data.videos), thumbnails(test.videos)
     centre, spread = known.mean(0), known.std(0) + 1e-6

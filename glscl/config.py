@@ -1,5 +1,8 @@
 """Settings of GLSCL, and what every method of the study shares."""
 
+import dataclasses
+import math
+
 from transformers import CLIPConfig, PreTrainedConfig
 
 
@@ -65,7 +68,14 @@ class GLSCLConfig(RetrievalConfig):
         self.decoder_ffn_dim = 4 * self.width if self.decoder_ffn_dim is None else self.decoder_ffn_dim
         for name in ("num_queries", "decoder_layers", "decoder_heads", "decoder_ffn_dim"):
             at_least(name, getattr(self, name), 1)
-        for name in ("local_weight", "diversity_weight", "moment_weight", "consistency_weight", "dropout"):
+        for name in (
+            "temperature",
+            "local_weight",
+            "diversity_weight",
+            "moment_weight",
+            "consistency_weight",
+            "dropout",
+        ):
             at_least(name, getattr(self, name), 0)
         one_of("global_pooling", self.global_pooling, ("text_conditioned", "mean"))
         one_of("variant", self.variant, ("released", "described"))
@@ -79,10 +89,21 @@ class GLSCLConfig(RetrievalConfig):
             )
 
 
+def known_settings(config: type[PreTrainedConfig], settings: dict) -> dict:
+    """The settings, if the configuration knows every one; otherwise a ValueError that lists the study's own names."""
+    names = {field.name for field in dataclasses.fields(config)}
+    if unknown := sorted(settings.keys() - names):
+        own = sorted(names - {field.name for field in dataclasses.fields(PreTrainedConfig)})
+        raise ValueError(f"{config.__name__} has no {', '.join(unknown)}; it has {', '.join(own)}.")
+    return settings
+
+
 def at_least(name: str, value: float, low: float) -> None:
-    """Raise a ValueError that names the parameter if value is below low or not a number."""
-    if not value >= low:
-        raise ValueError(f"{name} must be at least {low}, got {value}; correct it in params.yaml or the call.")
+    """Raise a ValueError that names the parameter if value is no finite number or below low."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < low:
+        raise ValueError(
+            f"{name} must be a number of at least {low}, got {value!r}; correct it in params.yaml or the call."
+        )
 
 
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -38,18 +38,20 @@ def _checked(scores, target) -> tuple[np.ndarray, np.ndarray]:
         )
     if target.shape != (len(scores),) or target.min() < 0 or target.max() >= scores.shape[1]:
         raise ValueError(
-            f"target must hold one item index below {scores.shape[1]} for each of {len(scores)} queries, got shape "
-            f"{target.shape}; give the index of each query's correct item."
+            f"target must hold one item index from 0 to {scores.shape[1] - 1} for each of {len(scores)} queries, got "
+            f"{target.tolist()[:5]} of shape {target.shape}; give the index of each query's correct item."
         )
     return scores, target
 
 
-def _average_precision(rank_of_relevant: np.ndarray) -> float:
-    """Average precision at 10 from the zero-based ranks of all relevant items, divided by min(relevant, 10)."""
-    positions = np.sort(rank_of_relevant) + 1
-    precision = np.arange(1, len(positions) + 1) / positions
-    # A mid rank of tied relevant items can lie above their own count.
-    return float(np.minimum(precision, 1)[positions <= DEPTH].sum() / min(len(positions), DEPTH))
+def _average_precision(others: np.ndarray) -> float:
+    """Average precision at 10, divided by min(relevant, 10).
+
+    others: for each relevant item the number of IRRELEVANT items before it, ties by the rule of the ranks.
+    """
+    found = np.arange(1, len(others) + 1)
+    positions = np.sort(others) + found
+    return float((found / positions)[positions <= DEPTH].sum() / min(len(others), DEPTH))
 
 
 def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, np.ndarray]]:
@@ -63,22 +65,23 @@ def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, n
     """
     scores, video_of_text = _checked(scores, video_of_text)
     videos = np.arange(scores.shape[1])
-    members = [np.flatnonzero(video_of_text == video) for video in videos]
+    order = np.argsort(video_of_text, kind="stable")
+    members = np.split(order, np.searchsorted(video_of_text[order], videos[1:]))
     if lonely := [int(video) for video in videos if not len(members[video])]:
         raise ValueError(f"every video needs at least one text, videos {lonely[:5]} have none; leave them out.")
     t2v = ranks(scores, video_of_text, ties)
     groups = np.stack([scores[rows].max(0) for rows in members], axis=1)  # (videos as queries, groups)
     tie_weight = {"mid": 0.5, "strict": 0, "pessimistic": 1}[ties]
 
-    def caption_ranks(video: int) -> np.ndarray:
-        column, own = scores[:, video], scores[members[video], video]
-        return (column > own[:, None]).sum(1) + tie_weight * ((column == own[:, None]).sum(1) - 1)
+    def irrelevant_before(video: int) -> np.ndarray:
+        own, others = scores[members[video], video], np.delete(scores[:, video], members[video])
+        return (others > own[:, None]).sum(1) + tie_weight * (others == own[:, None]).sum(1)
 
     return {
         "t2v": {"rank": t2v, "ap": np.array([_average_precision(r) for r in t2v[:, None]]), "group": video_of_text},
         "v2t": {
             "rank": ranks(groups, videos, ties),
-            "ap": np.array([_average_precision(caption_ranks(video)) for video in videos]),
+            "ap": np.array([_average_precision(irrelevant_before(video)) for video in videos]),
             "group": videos,
         },
     }

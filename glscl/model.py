@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedModel
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
-from glscl.config import GLSCLConfig, RetrievalConfig
+from glscl.config import GLSCLConfig, RetrievalConfig, known_settings
 from glscl.losses import contrastive_loss, inter_consistency_loss, intra_diversity_loss
 
 
@@ -45,7 +45,9 @@ class TemporalEncoder(nn.Module):
         self.blocks = CLIPEncoder(blocks)
 
     def init_from_clip(self, clip: CLIPModel) -> None:
-        """Copy CLIP's text positions and its first text blocks."""
+        """Copy CLIP's text positions and its first text blocks; with 0 layers there is nothing to copy."""
+        if not self.blocks.layers:
+            return
         source = clip.text_model.encoder.layers
         if len(source) < len(self.blocks.layers) or clip.config.text_config.hidden_size != self.positions.embedding_dim:
             raise ValueError(
@@ -59,13 +61,13 @@ class TemporalEncoder(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """frames (videos, frames, width), mask (videos, frames) with 1 for real frames -> (videos, frames, width)."""
+        if not self.blocks.layers:
+            return frames
         if frames.shape[1] > self.positions.num_embeddings:
             raise ValueError(
                 f"the temporal encoder has {self.positions.num_embeddings} positions, got {frames.shape[1]} frames; "
                 "sample fewer frames."
             )
-        if not self.blocks.layers:
-            return frames
         absent = (1 - mask[:, None, None, :].to(frames.dtype)) * -1e6
         states = frames + self.positions.weight[: frames.shape[1]].to(frames.dtype)
         return frames + self.blocks(inputs_embeds=states, attention_mask=absent).last_hidden_state
@@ -137,8 +139,9 @@ class GLSCLHead(nn.Module):
         require_content(mask, "frame")
         frames = self.temporal(frames, mask)
         concepts = self.local(frames, mask)
-        frames = frames.float()
-        return Videos(frames, mask, frames @ frames.transpose(1, 2), concepts)
+        with torch.autocast(frames.device.type, enabled=False):
+            frames = frames.float()
+            return Videos(frames, mask, frames @ frames.transpose(1, 2), concepts)
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Global plus local_weight times local similarity, (texts, videos), in float32 also under autocast."""
@@ -209,7 +212,8 @@ class RetrievalModel(PreTrainedModel):
     def from_pretrained(cls, folder, **kwargs):
         """Load a saved model; safetensors only, and strict: missing or unexpected weights are an error."""
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(folder, use_safetensors=True, output_loading_info=True, **kwargs)
+        options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
+        model, info = super().from_pretrained(folder, **options)
         wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
         if wrong:
             raise ValueError(f"{folder} should hold exactly the weights of {cls.__name__}, got {wrong}; save it again.")
@@ -217,14 +221,17 @@ class RetrievalModel(PreTrainedModel):
 
     @classmethod
     def from_clip(cls, clip: str | CLIPModel, **settings):
-        """A new model around CLIP, e.g. `openai/clip-vit-base-patch32`, a local folder, or a `CLIPModel`."""
+        """A new model around CLIP, e.g. `openai/clip-vit-base-patch32`, a local folder, or a `CLIPModel`, in float32.
+
+        settings: names of the configuration; an unknown one is a ValueError.
+        """
         if not isinstance(clip, CLIPModel):
             clip = CLIPModel.from_pretrained(clip, use_safetensors=True)
-        model = cls(cls.config_class(clip_config=clip.config, **settings))
-        model.clip.load_state_dict(clip.float().state_dict())
+        model = cls(cls.config_class(clip_config=clip.config, **known_settings(cls.config_class, settings)))
+        model.clip.load_state_dict(clip.state_dict())
         model.head.temporal.init_from_clip(clip)
         model.head.logit_scale.data.copy_(clip.logit_scale)
-        return model
+        return model.eval()
 
     def text_states(self, token_ids: Tensor, token_mask: Tensor) -> tuple[Tensor, Tensor]:
         """token_ids, token_mask (texts, words) -> sentence (texts, width), words (texts, words, width).
@@ -232,6 +239,8 @@ class RetrievalModel(PreTrainedModel):
         The sentence is the state at the last real token, the end token. Vectors are projected, not normalised.
         """
         require_content(token_mask, "word")
+        if token_ids.shape != token_mask.shape or (token_mask.diff(dim=1) > 0).any():
+            raise ValueError("token_mask must have the shape of token_ids and its zeros at the end; pad on the right.")
         states = self.clip.text_model(token_ids, attention_mask=token_mask).last_hidden_state
         words = self.clip.text_projection(states)
         return words[torch.arange(len(words), device=words.device), token_mask.sum(1).long() - 1], words
@@ -239,8 +248,8 @@ class RetrievalModel(PreTrainedModel):
     def frame_states(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
         """frames (videos, frames, 3, height, width in pixels), normalised pixels -> (videos, frames, width).
 
-        CLIP's class token of each frame, projected, not normalised. An absent frame is encoded as the black frame
-        that stands in its place, because the released local interaction attends to it.
+        CLIP's class token of each frame, projected, not normalised. An absent frame is zero in normalised pixels and
+        encoded like the others, because the released local interaction attends to it.
         """
         if frame_mask.shape != frames.shape[:2]:
             raise ValueError(
@@ -284,5 +293,8 @@ class GLSCL(RetrievalModel):
 
         config, weights = convert(state_dict, **settings)
         model = cls(config)
+        wrong = sorted(weights.keys() ^ model.state_dict().keys())
+        if wrong:
+            raise ValueError(f"released weights should name each weight of the model once, {wrong[:5]} do not fit.")
         model.load_state_dict(weights)
-        return model
+        return model.eval()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig
 
-from glscl.config import GLSCLConfig
+from glscl.config import GLSCLConfig, known_settings
 
 # Registered by the release and never used when queries and decoder are shared, or used and then thrown away.
 UNUSED = re.compile(
@@ -67,7 +67,7 @@ def convert(state_dict: dict[str, Tensor], **settings) -> tuple[GLSCLConfig, dic
                 weights[name.replace(".attn.in_proj_", f".self_attn.{part}_proj.")] = piece
         else:
             weights[name] = value.T if name in TRANSPOSED else value
-    return GLSCLConfig(**(read | settings)), weights
+    return GLSCLConfig(**known_settings(GLSCLConfig, read | settings)), weights
 
 
 def _sizes(state_dict: dict[str, Tensor]) -> dict:
@@ -110,6 +110,5 @@ def _sizes(state_dict: dict[str, Tensor]) -> dict:
         "temporal_layers": layers("transformerClip.resblocks."),
         "num_queries": shape("spatial_queries")[0],
         "decoder_layers": layers("transformer_decoder_noun.layers."),
-        "decoder_heads": 8,
         "decoder_ffn_dim": shape("transformer_decoder_noun.layers.0.linear1.weight")[0],
     }

@@ -1,6 +1,6 @@
 """Executed notebooks as web pages that open offline, from a folder or as one file.
 
-python -m glscl.report single reports/notebooks/03_train.ipynb train.html
+python -m glscl.report single work/notebooks/04_evaluate-scenes.ipynb evaluate.html
 """
 
 import argparse

@@ -15,6 +15,7 @@ from glscl.stage import write_text
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
+SELECTION_RULE = "best mean recall on the validation split, once per epoch"
 
 
 class Run(NamedTuple):
@@ -65,20 +66,21 @@ def summary(runs: list[Run]) -> pd.DataFrame:
     return pd.DataFrame(table).round(4)
 
 
-def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> dict[str, float]:
+def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> dict:
     """Paired difference of text-to-video recall on the test split, in points, and its 95 % interval.
 
-    Every query is compared with itself under both methods, averaged over seeds; then queries are resampled.
+    Every query is compared with itself under both methods, seed by seed; the interval resamples queries alone, so it
+    holds for new queries and not for new training runs. `seeds` has the difference of each seed.
     """
     k = int(metric.removeprefix("R@"))
     queries = {
         name: [run.queries["t2v"] for run in runs if run[:2] == (name, "test") and run.selection == "selected"]
         for name in (one, other)
     }
-    hits = {name: np.mean([found["rank"] <= k - 1 for found in runs], axis=0) for name, runs in queries.items()}
-    points = 100 * (hits[one] - hits[other])
+    hits = {name: np.stack([found["rank"] <= k - 1 for found in runs]).astype(float) for name, runs in queries.items()}
+    points = 100 * (hits[one] - hits[other])  # (seeds, queries)
     low, high = bootstrap(points, queries[one][0]["group"])
-    return {"difference": float(points.mean()), "low": low, "high": high}
+    return {"difference": float(points.mean()), "low": low, "high": high, "seeds": points.mean(1).tolist()}
 
 
 def describe(value: float, low: float | None = None, high: float | None = None) -> str:

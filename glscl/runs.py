@@ -37,6 +37,8 @@ def train_seeds(
 
     Each folder holds the selected model (`from_pretrained` loads it, `glscl.retriever` searches with it), the weights
     of the last epoch in `last.safetensors`, the curve, and a model card. The folder appears when all are complete.
+    The trained weights also stay in work/.unfinished, so that a stage that fails later trains nothing again;
+    `forget` removes them.
     """
     model_settings = model_settings | {"words": inputs.words, "frames": data.frames}
     about = {
@@ -44,6 +46,7 @@ def train_seeds(
         "model": model_settings,
         "train": asdict(settings),
         "data": [data.fingerprint(), validation.fingerprint()],
+        "pixels": inputs.processor.to_json_string(),
         "code": _code(),
     }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
@@ -51,17 +54,16 @@ def train_seeds(
     shutil.rmtree(complete, ignore_errors=True)
     for number, seed in enumerate(seeds):
         print(f"{method}, seed {seed} ({number + 1} of {len(seeds)})", flush=True)
-        state = UNFINISHED / key / f"seed-{seed}"
         torch.manual_seed(seed)
         backbone = load_backbone(clip, settings.backbone, inputs)
         model = METHODS[method].from_clip(backbone, **model_settings)
+        state = UNFINISHED / key / f"seed-{seed}-{_fingerprint(model)}"
         train(model, data, validation, settings, seed, state)
         _keep(model, inputs, state, complete / f"seed-{seed}", about)
     write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(complete, folder)
-    shutil.rmtree(UNFINISHED / key)
     return pd.concat([pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds], ignore_index=True)
 
 
@@ -87,6 +89,11 @@ def _keep(model: RetrievalModel, inputs: Inputs, state: Path, folder: Path, abou
     (folder / "README.md").write_text(card)
 
 
+def forget() -> None:
+    """Remove what stopped or failed runs left to resume from."""
+    shutil.rmtree(UNFINISHED, ignore_errors=True)
+
+
 CARD = """# {model}
 
 Text-video retrieval model of the GLSCL study (arXiv 2405.12710), {parameters:,} parameters, seed {seed}.
@@ -104,6 +111,14 @@ drawn shapes and nothing of the world; it shows that the method runs, not how we
 |---|---|
 {settings}
 """
+
+
+def _fingerprint(model: RetrievalModel) -> str:
+    """Hash of the weights that a run starts from, so that it never resumes from another CLIP."""
+    digest = hashlib.sha256()
+    for weight in model.state_dict().values():
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
 def _code() -> list[str]:

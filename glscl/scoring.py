@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 
-def take(states, index):
-    """Rows `index` of the tensors that a head keeps per item."""
-    return type(states)(*(tensor[index] for tensor in states))
+def take(states, index, device=None):
+    """Rows `index` of the tensors that a head keeps per item, on `device` where one is named."""
+    return type(states)(*(tensor[index].to(device) for tensor in states))
 
 
 @torch.inference_mode()
@@ -34,12 +34,13 @@ def blocks(count: int, size: int) -> Iterable[slice]:
 def similarity_matrix(head, texts, videos, block: int = 256) -> Tensor:
     """All scores (texts, videos), float32, in blocks of block x block pairs.
 
-    head: anything with `similarity(texts, videos)` whose entries depend on their own pair alone.
+    head: a model or a head with `similarity(texts, videos)` whose entries depend on their own pair alone.
     A block of GLSCL needs about three times block x block x frames numbers.
     """
+    device = next(head.parameters()).device
     scores = torch.empty(len(texts[0]), len(videos[0]))
     for column in blocks(len(videos[0]), block):
-        part = take(videos, column)
+        part = take(videos, column, device)
         for row in blocks(len(texts[0]), block):
-            scores[row, column] = head.similarity(take(texts, row), part)
+            scores[row, column] = head.similarity(take(texts, row, device), part)
     return scores

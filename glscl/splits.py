@@ -38,6 +38,10 @@ class Split:
         _require_captions(captions)
         token_ids, word_mask = inputs.tokenise(captions["text"].tolist())
         row = {video: i for i, video in enumerate(store.videos)}
+        if absent := sorted(set(captions["video"]) - row.keys()):
+            raise ValueError(
+                f"the frame store must hold every video, {absent[0]!r} is absent; run the prepare stage again."
+            )
         rows = [row[video] for video in dict.fromkeys(captions["video"])]
         frame_mask = torch.as_tensor(store.mask[rows]).long()
         texts, videos = {"token_ids": token_ids, "word_mask": word_mask}, {"frame_mask": frame_mask}
@@ -52,10 +56,9 @@ class Split:
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"{name} in {file} must be finite, got NaN or infinity; run the encode stage again.")
-        if len(tensors["sentence"]) != len(captions):
-            raise ValueError(
-                f"{file} must hold {len(captions)} texts, got {len(tensors['sentence'])}; run the encode stage again."
-            )
+        wanted, given = (len(captions), captions["video"].nunique()), (len(tensors["sentence"]), len(tensors["frames"]))
+        if wanted != given:
+            raise ValueError(f"{file} must hold {wanted} texts and videos, got {given}; run the encode stage again.")
         videos = {name: tensors.pop(name) for name in ("frames", "frame_mask")}
         return cls(captions, tensors, videos)
 
@@ -97,11 +100,9 @@ class Split:
 
     def encode(self, model: RetrievalModel, batch_size: int = 256):
         """What the model's head keeps of every text and of every video, each encoded once: (texts, videos)."""
-        device = model.device
 
         def run(encode, batch):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                return encode(model, {name: tensor.to(device) for name, tensor in batch.items()})
+            return encode(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
 
         model.eval()
         texts = encode_all(lambda index: run(encode_texts, self.text_batch(index)), len(self), batch_size)

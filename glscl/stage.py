@@ -1,12 +1,13 @@
 """Run one notebook as a pipeline stage, and what the first cells of every notebook need.
 
-    python -m glscl.stage notebooks/03_train.ipynb reports/notebooks/03_train.ipynb dataset=scenes method=glscl
+    python -m glscl.stage notebooks/03_train.ipynb work/notebooks/03_train.ipynb dataset=scenes method=glscl
 
 The parameters are those that the running DVC stage declares (DVC sets DVC_STAGE). By hand, without DVC, name the
-sections of params.yaml instead: `--sections train,datasets.scenes`.
+sections of params.yaml instead: `--sections study.seeds,train,model,datasets.scenes.inputs`.
 """
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -21,8 +22,11 @@ from importlib.metadata import version
 from operator import getitem
 from pathlib import Path
 
+import pandas as pd
+
 from glscl.page import facts_table
 
+DATASET_KEYS = {"corpus", "inputs", "train", "model"}
 ENVIRONMENT = {
     "PLOTLY_RENDERER": "plotly_mimetype",
     "PYTHONHASHSEED": "0",
@@ -79,14 +83,22 @@ def declared_by_stage(root: Path, name: str) -> tuple[dict, str]:
             raise ValueError(f"dvc.yaml has no stage {name!r}, which DVC_STAGE names; its stages are {names}")
         index = names.index(name)
         declared = [params.read_params() for params in stages[index].params]
+    for dataset, entry in load_params(root).get("datasets", {}).items():
+        if unknown := sorted(entry.keys() - DATASET_KEYS):
+            raise ValueError(f"params.yaml: datasets.{dataset} has no {unknown}; it has {sorted(DATASET_KEYS)}")
     return reduce(dict.__or__, declared, {}), f"{index + 1} of {len(names)}"
+
+
+def load_params(root: Path) -> dict:
+    """params.yaml of the project at `root`, read as DVC reads it."""
+    from dvc.utils.serialize import load_yaml
+
+    return load_yaml(root / "params.yaml")
 
 
 def named_sections(root: Path, names: list[str]) -> dict:
     """The entries of params.yaml with these dotted names, as {"section": value}."""
-    from dvc.utils.serialize import load_yaml
-
-    params = load_yaml(root / "params.yaml")
+    params = load_params(root)
     try:
         return {name: reduce(getitem, name.split("."), params) for name in names}
     except (KeyError, TypeError) as error:
@@ -206,6 +218,16 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write `table` without its index to `path`, CSV or Parquet by its ending, in one step, and make its folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    write = {".csv": table.to_csv, ".parquet": table.to_parquet}[path.suffix]
+    write(partial, index=False)
+    os.replace(partial, path)
+
+
 def _plain(value, digits: int, where: str):
     value = value.tolist() if hasattr(value, "tolist") else value  # numpy and torch, arrays and scalars
     if isinstance(value, dict):
@@ -235,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("assignments", nargs="*", metavar="key=value", help="parameters that override or add")
-    parser.add_argument("--sections", default="", help="entries of params.yaml when run by hand: train,datasets.scenes")
+    parser.add_argument("--sections", default="", help="entries of params.yaml when run by hand")
     given = parser.parse_intermixed_args(argv)
     start, name, place = time.monotonic(), os.environ.get("DVC_STAGE"), "by hand"
     try:
@@ -248,8 +270,9 @@ def main(argv: list[str] | None = None) -> int:
         check_known(given.notebook, parameters)
         print(f"stage {name} ({place}): {parameters}", flush=True)
         run_notebook(given.notebook, given.output, parameters)
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, RuntimeError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        print(f"error: {error}{f'; free space for {given.output} and run again' if full else ''}", file=sys.stderr)
         return 1
     print(f"stage {name} took {time.monotonic() - start:.0f} s", flush=True)
     return 0

@@ -45,7 +45,7 @@ class TrainSettings:
     def __post_init__(self):
         for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0)):
             at_least(name, getattr(self, name), low)
-        for name in ("lr_new", "clip_grad") if self.backbone == "frozen" else ("lr_new", "lr_clip", "clip_grad"):
+        for name in ("lr_new", "lr_clip", "clip_grad"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; correct it in params.yaml.")
         if not self.warmup < 1:
@@ -84,6 +84,7 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
     The selected weights are those of the epoch with the best `mean_recall` on `validation`; both files hold the
     trained weights. After every epoch the whole state is stored in `folder`, and a run that was stopped goes on from
     there to the same numbers: each epoch draws its order and its dropout from (seed, epoch) alone.
+    If the run is complete already, the model is left as it is: the files hold the result.
     Raises ValueError for fewer texts than one batch, or a loss that is not finite.
     """
     if (folder / "curve.csv").exists():
@@ -97,7 +98,9 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
     model.clip.logit_scale.requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), lr=0.0, betas=(0.9, 0.98), eps=1e-6)
     shuffle = torch.Generator()
-    loader = DataLoader(data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=lambda batch: batch)
+    loader = DataLoader(
+        data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=lambda batch: batch
+    )
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,10 +119,10 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
         _store(folder, trained, selected, optimizer, curve)
     save_file(selected, folder / "selected.safetensors")
     save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / "last.safetensors")
-    for checkpoint in folder.glob("epoch-*"):
-        shutil.rmtree(checkpoint)
     pd.DataFrame(curve).to_csv(folder / "curve.partial", index=False)
     os.replace(folder / "curve.partial", folder / "curve.csv")
+    for checkpoint in folder.glob("epoch-*"):
+        shutil.rmtree(checkpoint)
 
 
 def _mix(seed: int, epoch: int) -> int:
@@ -180,7 +183,7 @@ def _store(folder: Path, trained: dict, selected: dict, optimizer, curve: list[d
 
 def _resume(folder: Path, trained: dict, optimizer) -> tuple[list[dict], dict]:
     """Load the newest complete state into model and optimiser; the curve so far and the selected weights."""
-    checkpoints = sorted(folder.glob("epoch-*"))
+    checkpoints = sorted(file.parent for file in folder.glob("epoch-*/curve.json"))
     if not checkpoints:
         return [], {}
     tensors = load_file(checkpoints[-1] / "state.safetensors")

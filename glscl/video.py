@@ -58,6 +58,10 @@ def write_store(
         ValueError: the table is empty or names a video twice, or `folder` is something else than a store.
     """
     began, folder = time.monotonic(), Path(folder).absolute()
+    if max_missing < 0 or frames < 1:
+        raise ValueError(
+            f"max_missing must be at least 0 and frames at least 1, got {max_missing} and {frames}: correct it"
+        )
     if videos.empty or videos["video"].duplicated().any():
         raise ValueError(f"the store {folder} needs a table with each video once, given {len(videos)} rows: correct it")
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - set(FILES)):

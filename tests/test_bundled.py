@@ -251,7 +251,7 @@ def test_tiny_clip_preprocessing_is_the_generators(tiny):
 
     from glscl.bundled import tiny_clip
 
-    image, _ = tiny_clip.draw_still(0)
+    image, *_ = tiny_clip.draw_still(0)
     pixels = CLIPImageProcessorPil.from_pretrained(DATA / "tiny-clip")(image, return_tensors="pt")["pixel_values"][0]
     expected = (image.transpose(2, 0, 1) / 255 - tiny_clip.MEAN[0]) / tiny_clip.STD[0]
     np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-5)

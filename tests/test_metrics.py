@@ -58,6 +58,12 @@ def test_many_captions_per_video_by_hand():
     assert found["v2t"]["mAP@10"] == pytest.approx(100 * ((1 + 1 + 3 / 4) / 3 + 1 / 3) / 2)
 
 
+def test_captions_of_one_video_that_tie_with_each_other_lose_nothing():
+    scores = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    for ties in ("mid", "strict", "pessimistic"):
+        assert per_query(scores, [0, 0, 1], ties)["v2t"]["ap"].tolist() == [1, 1]
+
+
 def test_average_precision_divides_by_at_most_ten():
     scores = np.zeros((12, 2))
     scores[:, 0] = np.arange(12, 0, -1)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from glscl.model import GLSCL, Videos, global_similarity, local_similarity
 from glscl.scoring import encode_all, similarity_matrix, take
@@ -125,10 +126,13 @@ def test_half_precision_scores_in_float32(make_model, states):
     exact = model.similarity(*encode(model, states))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         texts, videos = encode(model, states)
-        texts_and_videos = model.loss(texts, take(videos, slice(5)))
+        loss = model.loss(texts, take(videos, slice(5)))
         halved = model.similarity(texts, videos)
-    assert halved.dtype == texts_and_videos["total"].dtype == torch.float32
+    assert videos.gram.dtype == halved.dtype == loss["total"].dtype == torch.float32
     torch.testing.assert_close(halved, exact, atol=0.03, rtol=0)
+    plain = plain_global_similarity(texts.sentence, videos.frames, videos.mask, model.config.temperature, "text")
+    found = global_similarity(texts.sentence.float(), videos, model.config.temperature)
+    torch.testing.assert_close(found, plain, atol=2e-5, rtol=0)
 
 
 def test_texts_and_videos_of_a_loss_must_pair_up(make_model, states):
@@ -172,14 +176,17 @@ def test_saving_and_loading_gives_the_same_scores(make_model, tmp_path):
     torch.testing.assert_close(*scores, atol=1e-6, rtol=0)
 
 
-def test_loading_weights_of_another_shape_or_method_is_refused(make_model, tmp_path):
-    from safetensors.torch import load_file, save_file
-
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape"])
+def test_loading_other_weights_is_refused(make_model, tmp_path, fault):
     make_model().save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["head.local.queries"]
+    queries = weights.pop("head.local.queries")
+    if fault != "missing":
+        weights["head.local.queries"] = queries if fault == "unexpected" else queries[:2].clone()
+    if fault == "unexpected":
+        weights["head.local.noun_queries"] = queries.clone()
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"exactly the weights of GLSCL.*head.local.queries"):
+    with pytest.raises(ValueError, match=r"exactly the weights of GLSCL.*head.local.(noun_)?queries"):
         GLSCL.from_pretrained(tmp_path)
 
 
@@ -205,6 +212,10 @@ def test_the_temporal_encoder_starts_as_clips_text_blocks(make_model):
         ("temporal_layers", -1),
         ("decoder_heads", 5),
         ("consistency_weight", float("nan")),
+        ("temperature", float("inf")),
+        ("temperature", "3"),
+        ("frames", 0),
+        ("words", 2),
     ],
 )
 def test_a_parameter_out_of_range_is_named(name, value):

@@ -1,6 +1,7 @@
 """Training: schedule, learning, same seed same numbers, resume after a kill, and errors before time is lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def test_training_learns_and_leaves_a_frozen_clip_alone(corpus, bundled, tmp_pat
     trained, curve = run(corpus, bundled, tmp_path, epochs=5)
     assert curve["loss_total"].iloc[-1] < 0.8 * curve["loss_total"].iloc[0]
     for name, weight in corpus["clip"].state_dict().items():
-        assert torch.equal(weight, trained.clip.state_dict()[name]), name
+        assert torch.equal(weight, trained.clip.state_dict()[name].cpu()), name
     assert set(load_file(tmp_path / "last.safetensors")) == {
         n for n, p in trained.named_parameters() if p.requires_grad
     }
@@ -75,7 +76,7 @@ def test_training_learns_and_leaves_a_frozen_clip_alone(corpus, bundled, tmp_pat
 def test_finetuning_trains_both_towers(corpus, bundled, tmp_path):
     trained, _ = run(corpus, bundled, tmp_path, epochs=1, backbone="finetuned")
     for name in ("text_projection.weight", "visual_projection.weight"):
-        assert not torch.equal(corpus["clip"].state_dict()[name], trained.clip.state_dict()[name])
+        assert not torch.equal(corpus["clip"].state_dict()[name], trained.clip.state_dict()[name].cpu())
 
 
 def test_the_same_seed_gives_the_same_weights(corpus, bundled, tmp_path):
@@ -123,6 +124,21 @@ train_seeds("glscl", {model}, clip, inputs, *data, settings, [0, 1], Path("out")
 """
 
 
+def test_a_run_whose_clean_up_is_stopped_is_complete(corpus, bundled, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    original = training._store
+    monkeypatch.setattr(
+        training, "_store", lambda *args: (original(*args), monkeypatch.setattr(shutil, "rmtree", stop))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus, bundled, tmp_path, epochs=1)
+    assert (tmp_path / "curve.csv").exists()
+    run(corpus, bundled, tmp_path, epochs=1)
+    assert (tmp_path / "last.safetensors").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_stage_leaves_no_output_and_resumes(corpus, bundled, tmp_path):
     corpus["captions"].to_parquet(corpus["work"] / "captions.parquet")
@@ -130,14 +146,14 @@ def test_a_killed_stage_leaves_no_output_and_resumes(corpus, bundled, tmp_path):
     command = [sys.executable, "-c", code, str(corpus["work"]), str(bundled / "tiny-clip")]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     for _ in iter(process.stderr.readline, ""):
-        if list(tmp_path.glob("work/.unfinished/*/seed-0/epoch-*")):
+        if list(tmp_path.glob("work/.unfinished/*/seed-0-*/epoch-*")):
             break
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "out").exists()
     assert list(tmp_path.glob("work/.unfinished/*"))
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    assert not list(tmp_path.glob("work/.unfinished/*"))
+    assert not list(tmp_path.glob("work/.unfinished/*/*/epoch-*"))
     other = tmp_path / "undisturbed"
     other.mkdir()
     subprocess.run(command, cwd=other, check=True, capture_output=True)

@@ -14,7 +14,9 @@ for _method in METHODS.values():
 
 
 def settings_of(method: str, settings: dict) -> dict:
-    """The part of `settings` that the configuration of `method` knows; an unknown method is a ValueError."""
+    """The part of `settings` that `method` has; ValueError at an unknown method, or a setting that no method has."""
     one_of("method", method, tuple(METHODS))
-    known = {field.name for field in dataclasses.fields(METHODS[method].config_class)}
-    return {name: value for name, value in settings.items() if name in known}
+    known = {name: {field.name for field in dataclasses.fields(m.config_class)} for name, m in METHODS.items()}
+    if unknown := sorted(settings.keys() - set().union(*known.values())):
+        raise ValueError(f"every setting must belong to a method, {', '.join(unknown)} to none; correct the spelling.")
+    return {name: value for name, value in settings.items() if name in known[method]}

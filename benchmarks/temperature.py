@@ -1,0 +1,32 @@
+"""Which temperature of the frame softmax is best on the validation split of `scenes`? One seed, test split not opened.
+
+Run by `make temperature` after `make reproduce`; writes results/temperature.csv.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from glscl.inputs import Inputs
+from glscl.runs import train_seeds
+from glscl.splits import open_split
+from glscl.stage import write_table
+from glscl.training import TrainSettings
+
+if __name__ == "__main__":
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    given = params["datasets"]["scenes"]["inputs"]
+    work = Path("work/scenes")
+    captions, inputs = pd.read_parquet(work / "captions.parquet"), Inputs.from_pretrained(given["clip"], given["words"])
+    data = [open_split(work, captions, name, inputs, given["backbone"]) for name in ("train", "val")]
+    settings = TrainSettings(**params["train"], backbone=given["backbone"])
+    rows = []
+    for temperature in (1.0, 3.0, 10.0, 30.0):
+        model = params["model"] | {"temperature": temperature}
+        with tempfile.TemporaryDirectory() as folder:
+            curve = train_seeds("glscl", model, given["clip"], inputs, *data, settings, [0], Path(folder) / "runs")
+        rows.append({"temperature": temperature, "seed": 0, "val_mean_recall": curve["val_mean_recall"].max()})
+        print(rows[-1], flush=True)
+    write_table("results/temperature.csv", pd.DataFrame(rows).round(3))
