@@ -67,9 +67,11 @@ class Inputs:
     def tokenise(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, both (texts, words); longer texts keep their first words and the end token.
 
-        Raises ValueError at an empty sentence. Absent words have id 0, as in the release, whose local interaction
+        Raises ValueError at an empty sentence, or without sentences. Absent words have id 0, as in the release, whose local interaction
         sees them; CLIP's tokenizer would pad with the end token.
         """
+        if not sentences:
+            raise ValueError("expected at least one sentence, got none; give a list of texts.")
         for number, sentence in enumerate(sentences):
             if not sentence.strip():
                 raise ValueError(f"expected words, got an empty sentence at position {number}; remove or fill it.")

@@ -40,6 +40,8 @@ def train_seeds(
     The trained weights also stay in work/.unfinished, so that a stage that fails later trains nothing again;
     `forget` removes them.
     """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct study.seeds.")
     model_settings = model_settings | {"words": inputs.words, "frames": data.frames}
     about = {
         "method": method,

@@ -41,6 +41,11 @@ def test_an_empty_sentence_is_refused_by_position(inputs, caption):
         inputs.tokenise(["a circle", caption])
 
 
+def test_no_sentence_is_refused(inputs):
+    with pytest.raises(ValueError, match="at least one sentence"):
+        inputs.tokenise([])
+
+
 def test_pixels_are_normalised_like_the_image_processor(inputs):
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     expected = inputs.processor(frame, return_tensors="pt").pixel_values[0]

@@ -200,6 +200,15 @@ def test_a_setting_out_of_range_is_named(name, value):
         TrainSettings(**(SETTINGS | {name: value}))
 
 
+@pytest.mark.parametrize("seeds", [[], [0, 0]])
+def test_seeds_must_differ(corpus, bundled, tmp_path, seeds):
+    settings = TrainSettings(**SETTINGS)
+    with pytest.raises(ValueError, match="different numbers"):
+        train_seeds(
+            "glscl", MODEL, str(bundled / "tiny-clip"), corpus["inputs"], *data(corpus), settings, seeds, tmp_path
+        )
+
+
 def test_a_batch_larger_than_the_data_is_refused(corpus, bundled, tmp_path):
     with pytest.raises(ValueError, match="one batch needs 4000 texts, got 384"):
         run(corpus, bundled, tmp_path, batch_size=4000)
