@@ -67,8 +67,8 @@ class Inputs:
     def tokenise(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, both (texts, words); longer texts keep their first words and the end token.
 
-        Raises ValueError at an empty sentence, or without sentences. Absent words have id 0, as in the release, whose local interaction
-        sees them; CLIP's tokenizer would pad with the end token.
+        Raises ValueError at an empty sentence, or without sentences. Absent words have id 0, as in the release, whose
+        local interaction sees them; CLIP's tokenizer would pad with the end token.
         """
         if not sentences:
             raise ValueError("expected at least one sentence, got none; give a list of texts.")
