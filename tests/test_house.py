@@ -1,5 +1,6 @@
 """The house in order: pins, notebooks, sizes, parameters in use, and no path of anybody's machine."""
 
+import ast
 import json
 import re
 import subprocess
@@ -105,3 +106,44 @@ def test_no_file_names_a_path_of_one_machine():
 )
 def test_which_paths_count_as_one_machines(text, caught):
     assert bool(HOME.search(text)) == caught
+
+
+# What only shows or runs a notebook, or reads weights that no stage reads: results do not rest on it.
+PRESENTATION = {"stage", "page", "report", "figures", "concept_figures", "released"}
+
+
+def imported(source: str) -> set[str]:
+    """Modules of the package that Python source imports, such as `bundled/oracle`; only `bundled` imports relatively."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            base = f"glscl.bundled.{node.module or ''}" if node.level else node.module
+            if base.split(".")[0] == "glscl":
+                found |= {base.strip("."), *(f"{base.strip('.')}.{alias.name}" for alias in node.names)}
+    names = {name.removeprefix("glscl").lstrip(".").replace(".", "/") for name in found}
+    return {name for name in names if any((ROOT / "glscl").glob(f"{name}.py")) or name == "rivals"}
+
+
+def closure(notebook: Path) -> set[str]:
+    """Every module of the package that a notebook uses, directly or not, as paths in glscl/ without their ending."""
+    cells = json.loads(notebook.read_text())["cells"]
+    waiting = imported("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+    seen = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in PRESENTATION:
+            continue
+        seen.add(name)
+        folder = ROOT / f"glscl/{name}"
+        files = sorted(folder.glob("*.py")) if name == "rivals" else [ROOT / f"glscl/{name}.py"]
+        waiting |= set().union(*(imported(file.read_text()) for file in files if file.exists()))
+    return seen
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS[:5], ids=lambda path: path.name)
+def test_a_stage_depends_on_all_code_that_its_results_rest_on(notebook):
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][notebook.stem.partition("_")[2]]
+    named = {dep.removeprefix("glscl/").removesuffix(".py") for dep in stage["deps"] if dep.startswith("glscl/")}
+    needed = {"rivals" if name.startswith("rivals") else name for name in closure(notebook)}
+    assert needed - named == set(), f"add to the deps of {notebook.stem}"
+    assert named - needed - PRESENTATION == set(), f"remove from the deps of {notebook.stem}"
