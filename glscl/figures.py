@@ -171,7 +171,7 @@ def curves(curve: pd.DataFrame) -> go.Figure:
             col=1,
         )
     figure.update_xaxes(title_text="steps")
-    return figure.update_layout(template=TEMPLATE, height=400)
+    return figure.update_layout(template=TEMPLATE, height=400, margin_t=40, legend={"y": -0.22, "yanchor": "top"})
 
 
 def forest(rows: pd.DataFrame, metric: str) -> go.Figure:

@@ -48,7 +48,7 @@ def title_and_question(notebook: Path) -> tuple[str, str]:
     if not found or cells[0].cell_type != "markdown":
         raise ValueError(f"{notebook} must begin with a markdown cell '# Title' and a paragraph that says its question")
     title, question = (re.sub(r"[*`]|\[([^\]]*)\]\([^)]*\)", r"\1", text) for text in found.groups())
-    return title.strip(), " ".join(question.split())
+    return title.strip(), " ".join(question.split()).removeprefix("Question. ")
 
 
 def headline(notebook: Path) -> str:

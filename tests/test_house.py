@@ -113,7 +113,7 @@ PRESENTATION = {"stage", "page", "report", "figures", "concept_figures", "releas
 
 
 def imported(source: str) -> set[str]:
-    """Modules of the package that Python source imports, such as `bundled/oracle`; only `bundled` imports relatively."""
+    """Modules of the package that source imports, such as `bundled/oracle`; only `bundled` imports relatively."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):

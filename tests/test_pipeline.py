@@ -20,7 +20,8 @@ def project(bundled, tmp_path_factory):
     """A copy of the project's notebooks and parameters with a corpus of 44 clips."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    shutil.copy(ROOT / "dvc.yaml", root)
+    for name in ("dvc.yaml", "data.dvc"):
+        shutil.copy(ROOT / name, root)
     corpus = root / "data/scenes"
     (corpus / "videos").mkdir(parents=True)
     (root / "data/tiny-clip").symlink_to(bundled / "tiny-clip")
