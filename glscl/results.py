@@ -117,14 +117,38 @@ def main_table(folder: str | Path, datasets: list[str]) -> pd.DataFrame:
     return joined[["corpus", *joined.columns.drop("corpus")]]
 
 
+def findings(folder: str | Path, datasets: list[str]) -> list[str]:
+    """One sentence per dataset and question that the committed results answer."""
+    sentences = []
+    for dataset in datasets:
+        gains = json.loads((Path(folder) / dataset / "metrics.json").read_text())["glscl_minus_mean_pooling"]
+        points = {m: describe(gain["difference"], gain["low"], gain["high"]) for m, gain in gains.items()}
+        if points:
+            sentences.append(
+                f"On {dataset}, GLSCL minus mean pooling with the same temporal encoder is {points['R@1']} points of "
+                f"text-to-video R@1 and {points['R@10']} of R@10, the same queries under both."
+            )
+        file = Path(folder) / dataset / "concepts.json"
+        if file.exists():
+            found = json.loads(file.read_text())
+            mean = found["mean"]
+            sentences.append(
+                f"There the {found['concepts']} concepts of a video span {mean['rank_video']:.1f} directions and those "
+                f"of a text {mean['rank_text']:.1f} (effective rank), and matching concepts have cosine "
+                f"{mean['matched']:.2f}; the released loss asks for {found['asked']['matched_released']:.2f}."
+            )
+    return sentences
+
+
 MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
 
 
 def with_results(readme: str, folder: str | Path, datasets: list[str]) -> str:
-    """The README with the table between its two marks made anew from the results."""
+    """The README with the table and the findings between its two marks made anew from the results."""
     table = main_table(folder, datasets)
     lines = [table.columns, ["---"] * len(table.columns), *table.fillna("").itertuples(index=False)]
     body = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    body += "\n\n" + "\n".join(f"* {sentence}" for sentence in findings(folder, datasets))
     if not all(mark in readme for mark in MARKS):
         raise ValueError(f"README.md must hold the marks {MARKS[0]} and {MARKS[1]}, got none; put them back.")
     before, rest = readme.split(MARKS[0])
