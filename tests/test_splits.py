@@ -56,7 +56,7 @@ def test_states_that_are_not_finite_are_refused(corpus, tmp_path):
 
 def test_states_of_other_captions_are_refused(corpus):
     captions = corpus["captions"].query("split == 'test'").iloc[:-1]
-    with pytest.raises(ValueError, match="must hold 11 texts, got 12"):
+    with pytest.raises(ValueError, match=r"must hold \(11, 11\) texts and videos, got \(12, 12\)"):
         Split.from_states(captions, corpus["work"] / "states/test.safetensors")
 
 

@@ -20,8 +20,8 @@ seed: 3
 train: {lr: 1e-4, epochs: 2}
 clash: {lr: 1.0}
 datasets:
-  scenes: {frames: 4}
-  clips: {frames: 8}
+  scenes: {inputs: {frames: 4}}
+  clips: {inputs: {frames: 8}}
 """
 DVC = f"""
 stages:
@@ -32,7 +32,7 @@ stages:
       dataset: [scenes, clips]
       method: [glscl, mean]
     cmd: {sys.executable} -m glscl.stage notebooks/train.ipynb reports/${{key}}.ipynb method=${{item.method}}
-    params: [train, "datasets.${{item.dataset}}"]
+    params: [train, "datasets.${{item.dataset}}.inputs"]
     outs: ["reports/${{key}}.ipynb"]
 """
 
@@ -77,7 +77,9 @@ def run(capsys):
 def test_parameters_come_from_sections_and_the_command_line(project, run):
     root = project(REPORT)
     os.chdir("notebooks")
-    assert stage.main(["train.ipynb", "../reports/a.ipynb", "--sections", "train,datasets.clips", "lr=1e-7"]) == 0
+    assert (
+        stage.main(["train.ipynb", "../reports/a.ipynb", "--sections", "train,datasets.clips.inputs", "lr=1e-7"]) == 0
+    )
     assert json.loads((root / "seen-glscl.json").read_text()) == [1e-7, 2, 8, "glscl", str(root)]
 
 
@@ -138,6 +140,15 @@ def test_a_matrix_stage_gets_what_it_declares(project):
     assert place == "4 of 5"
     with pytest.raises(ValueError, match=r"no stage 'train@clip'.*train@clips-mean"):
         stage.declared_by_stage(root, "train@clip")
+
+
+def test_an_unknown_key_beside_a_datasets_sections_is_refused(project):
+    root = project()
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("clips: {", "clips: {trian: {epochs: 3}, "))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    with pytest.raises(ValueError, match=r"datasets.clips has no \['trian'\]"):
+        stage.declared_by_stage(root, "train@clips-glscl")
 
 
 def test_a_dataset_replaces_general_values_and_nothing_else_may_clash():
