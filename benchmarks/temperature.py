@@ -1,6 +1,6 @@
 """Which temperature of the frame softmax is best on the validation split of `scenes`? One seed, test split not opened.
 
-Run by `make temperature` after `make reproduce`; writes results/temperature.csv.
+Run by `make temperature` after `make reproduce`; writes benchmarks/temperature.csv.
 """
 
 import tempfile
@@ -29,4 +29,4 @@ if __name__ == "__main__":
             curve = train_seeds("glscl", model, given["clip"], inputs, *data, settings, [0], Path(folder) / "runs")
         rows.append({"temperature": temperature, "seed": 0, "val_mean_recall": curve["val_mean_recall"].max()})
         print(rows[-1], flush=True)
-    write_table("results/temperature.csv", pd.DataFrame(rows).round(3))
+    write_table("benchmarks/temperature.csv", pd.DataFrame(rows).round(3))
