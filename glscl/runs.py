@@ -37,8 +37,7 @@ def train_seeds(
 
     Each folder holds the selected model (`from_pretrained` loads it, `glscl.retriever` searches with it), the weights
     of the last epoch in `last.safetensors`, the curve, and a model card. The folder appears when all are complete.
-    The trained weights also stay in work/.unfinished, so that a stage that fails later trains nothing again;
-    `forget` removes them.
+    The trained weights also stay in work/.unfinished, so that a stage that fails later trains nothing again.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct study.seeds.")
@@ -89,11 +88,6 @@ def _keep(model: RetrievalModel, inputs: Inputs, state: Path, folder: Path, abou
         settings=settings,
     )
     (folder / "README.md").write_text(card)
-
-
-def forget() -> None:
-    """Remove what stopped or failed runs left to resume from."""
-    shutil.rmtree(UNFINISHED, ignore_errors=True)
 
 
 CARD = """# {model}
