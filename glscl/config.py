@@ -12,6 +12,7 @@ class RetrievalConfig(PreTrainedConfig):
     clip_config: a `CLIPConfig` or its dictionary; CLIP ViT-B/32 where absent.
     temporal_layers: transformer layers over the frames; 0 leaves the frames as CLIP made them.
     frames, words: sampled per video and kept per text in training; a retriever does the same.
+    contrastive: `infonce`, or `ncl` for the normalised contrastive loss (arXiv 2212.11790).
     """
 
     model_type = "retrieval"
@@ -21,12 +22,14 @@ class RetrievalConfig(PreTrainedConfig):
     temporal_layers: int = 4
     frames: int = 12
     words: int = 32
+    contrastive: str = "infonce"
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         at_least("temporal_layers", self.temporal_layers, 0)
         at_least("frames", self.frames, 1)
         at_least("words", self.words, 3)  # start, one word, end
+        one_of("contrastive", self.contrastive, ("infonce", "ncl"))
 
     @property
     def width(self) -> int:

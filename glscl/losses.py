@@ -6,6 +6,8 @@ The released code swaps two names: its `Intra_Consistency` is the paper's inter-
 `Inter_Diversity` the paper's intra-diversity loss. `docs/differences.md` compares the three sources line by line.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,11 +16,12 @@ CONSISTENCY_TARGET = 0.75
 DIVERSITY_MARGIN = 0.1
 
 
-def contrastive_loss(similarity: Tensor, logit_scale: Tensor) -> Tensor:
+def contrastive_loss(similarity: Tensor, logit_scale: Tensor, text_bias=0.0, video_bias=0.0) -> Tensor:
     """Symmetric InfoNCE over a batch of matching pairs.
 
     similarity: (texts, videos), square; pair i is text i with video i.
     logit_scale: scalar, the logarithm of the inverse temperature; its exponential is held to at most 100, as in CLIP.
+    text_bias, video_bias: (texts,) and (videos,), added to the logits where these items are candidates (NCL).
     Two captions of one video in a batch count as negatives of each other, as in the release.
     """
     if similarity.shape[0] != similarity.shape[1]:
@@ -28,7 +31,21 @@ def contrastive_loss(similarity: Tensor, logit_scale: Tensor) -> Tensor:
         )
     logits = logit_scale.exp().clamp(max=100) * similarity
     pair = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, pair) + F.cross_entropy(logits.T, pair)) / 2
+    return (F.cross_entropy(logits + video_bias, pair) + F.cross_entropy(logits.T + text_bias, pair)) / 2
+
+
+def sinkhorn_biases(logits: Tensor, iterations: int = 4) -> tuple[Tensor, Tensor]:
+    """Biases towards the same total probability for every text, and for every video (NCL, arXiv 2212.11790).
+
+    logits: (texts, videos). Sinkhorn-Knopp in the log domain: exp(logits + text bias + video bias) has columns that
+    sum to 1 / videos, and rows that come to sum to 1 / texts; at a logit scale of 100 that takes some 50 iterations.
+    Returns (texts,) and (videos,).
+    """
+    video_bias = logits.new_zeros(logits.shape[1])
+    for _ in range(iterations):
+        text_bias = -math.log(logits.shape[0]) - (logits + video_bias).logsumexp(1)
+        video_bias = -math.log(logits.shape[1]) - (logits + text_bias[:, None]).logsumexp(0)
+    return text_bias, video_bias
 
 
 def inter_consistency_loss(

@@ -8,69 +8,16 @@ Source: "Text-Video Retrieval with Global-Local Semantic Consistent Learning", a
 (zchoi/GLSCL, tvr/models/modeling.py). Where the two differ, see `variant` and docs/differences.md.
 """
 
-import copy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedModel
-from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from glscl.config import GLSCLConfig, RetrievalConfig, known_settings
-from glscl.losses import contrastive_loss, inter_consistency_loss, intra_diversity_loss
-
-
-def require_content(mask: Tensor, what: str) -> None:
-    """Raise a ValueError where a row of mask (items, positions) has no real position."""
-    empty = (mask.sum(1) == 0).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(f"every item needs at least one real {what}, rows {empty} have none; leave those items out.")
-
-
-class TemporalEncoder(nn.Module):
-    """Transformer over the frames with a residual around it, in the manner of CLIP4Clip's seqTransf.
-
-    Blocks are CLIP text blocks without the causal mask; `init_from_clip` copies the first of them, as the release
-    does. The framework figure of the paper does not draw this module.
-    """
-
-    def __init__(self, config: RetrievalConfig):
-        super().__init__()
-        blocks = copy.deepcopy(config.clip_config.text_config)
-        blocks.hidden_size, blocks.num_hidden_layers = config.width, config.temporal_layers
-        blocks._attn_implementation = "sdpa"
-        self.positions = nn.Embedding(blocks.max_position_embeddings, config.width)
-        nn.init.normal_(self.positions.weight, std=0.02)
-        self.blocks = CLIPEncoder(blocks)
-
-    def init_from_clip(self, clip: CLIPModel) -> None:
-        """Copy CLIP's text positions and its first text blocks; with 0 layers there is nothing to copy."""
-        if not self.blocks.layers:
-            return
-        source = clip.text_model.encoder.layers
-        if len(source) < len(self.blocks.layers) or clip.config.text_config.hidden_size != self.positions.embedding_dim:
-            raise ValueError(
-                f"the temporal encoder ({len(self.blocks.layers)} layers, width {self.positions.embedding_dim}) is "
-                f"initialised from CLIP's text blocks ({len(source)} layers, width "
-                f"{clip.config.text_config.hidden_size}); use at most as many layers and the same width."
-            )
-        for block, text_block in zip(self.blocks.layers, source, strict=False):
-            block.load_state_dict(text_block.state_dict())
-        self.positions.load_state_dict(clip.text_model.embeddings.position_embedding.state_dict())
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """frames (videos, frames, width), mask (videos, frames) with 1 for real frames -> (videos, frames, width)."""
-        if not self.blocks.layers:
-            return frames
-        if frames.shape[1] > self.positions.num_embeddings:
-            raise ValueError(
-                f"the temporal encoder has {self.positions.num_embeddings} positions, got {frames.shape[1]} frames; "
-                "sample fewer frames."
-            )
-        absent = (1 - mask[:, None, None, :].to(frames.dtype)) * -1e6
-        states = frames + self.positions.weight[: frames.shape[1]].to(frames.dtype)
-        return frames + self.blocks(inputs_embeds=states, attention_mask=absent).last_hidden_state
+from glscl.head import MatchingHead, full_precision, gram, pooled_length, require_content, require_states
+from glscl.losses import inter_consistency_loss, intra_diversity_loss
 
 
 class LocalInteraction(nn.Module):
@@ -119,44 +66,44 @@ class Videos(NamedTuple):
     concepts: Tensor
 
 
-class GLSCLHead(nn.Module):
+class GLSCLHead(MatchingHead):
     """Everything after CLIP: temporal encoder, global interaction, local interaction, losses."""
 
+    keeps = Texts, Videos
+
     def __init__(self, config: GLSCLConfig):
-        super().__init__()
-        self.config = config
-        self.temporal = TemporalEncoder(config)
+        super().__init__(config)
         self.local = LocalInteraction(config)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.clip_config.logit_scale_init_value)))
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words) -> what is kept per text."""
-        require_content(mask, "word")
-        return Texts(sentence, self.local(words, mask))
+        require_states(words, mask, self.config.width, "word")
+        return Texts(sentence.float(), self.local(words, mask).float())
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width) of CLIP, mask (videos, frames) -> what is kept per video."""
-        require_content(mask, "frame")
+        require_states(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask)
-        concepts = self.local(frames, mask)
-        with torch.autocast(frames.device.type, enabled=False):
-            frames = frames.float()
-            return Videos(frames, mask, frames @ frames.transpose(1, 2), concepts)
+        concepts = self.local(frames, mask).float()
+        with full_precision(frames):
+            return Videos(frames.float(), mask, gram(frames.float()), concepts)
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
-        """Global plus local_weight times local similarity, (texts, videos), in float32 also under autocast."""
-        with torch.autocast(texts.sentence.device.type, enabled=False):
-            return global_similarity(
-                texts.sentence.float(), videos, self.config.temperature, self.config.global_pooling
-            ) + self.config.local_weight * local_similarity(texts.concepts, videos.concepts)
+        """Global plus local_weight times local similarity, (texts, videos)."""
+        self.require_kept(texts, videos)
+        config = self.config
+        sharpness = 1 / config.temperature if config.global_pooling == "text_conditioned" else 0.0
+        return global_similarity(texts.sentence, videos, sharpness) + config.local_weight * local_similarity(
+            texts.concepts, videos.concepts
+        )
 
     def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
         """Losses of a batch whose text i belongs to video i, each already weighted, and their sum `total`."""
         config = self.config
-        with torch.autocast(texts.sentence.device.type, enabled=False):
-            concepts = texts.concepts.float(), videos.concepts.float()
+        with full_precision(texts.sentence):
+            concepts = texts.concepts, videos.concepts
             terms = {
-                "contrastive": contrastive_loss(self.similarity(texts, videos), self.logit_scale),
+                "contrastive": self.contrastive(texts, videos, self.similarity(texts, videos)),
                 "inter_consistency": inter_consistency_loss(
                     *concepts, config.variant, config.moment_weight, config.consistency_weight
                 ),
@@ -165,30 +112,28 @@ class GLSCLHead(nn.Module):
         return terms | {"total": sum(terms.values())}
 
 
-def global_similarity(
-    sentence: Tensor, videos: Videos, temperature: float, pooling: str = "text_conditioned"
-) -> Tensor:
+def global_similarity(sentence: Tensor, videos: Videos, sharpness: float) -> Tensor:
     """Cosine of each sentence with each video pooled by that sentence; no parameter is involved.
 
-    With products l_f = <t, v_f>, weights a = softmax(l / temperature) over the real frames and the pooled video
+    With products l_f = <t, v_f>, weights a proportional to exp(sharpness * l) over the real frames and the pooled video
     v = sum_f a_f v_f, the cosine is sum_f a_f l_f / (|t| sqrt(a' G a)), G being the Gram matrix of the frames: exact,
-    without a vector per pair. (The release masks after the softmax; the cosine does not see the difference.)
+    without a vector per pair. The scale of a cancels, so it is not normalised. (The release masks after the softmax;
+    the cosine does not see the difference.)
 
-    sentence (texts, width), float32 -> (texts, videos), cosines.
+    sentence (texts, width); sharpness: 1 / tau, or 0 for the mean of the frames -> (texts, videos), cosines.
     """
-    frames = videos.frames.float()
-    products = torch.einsum("td,vfd->vtf", sentence, frames)
-    mask = videos.mask[:, None, :].bool()
-    logits = products / temperature if pooling == "text_conditioned" else torch.zeros_like(products)
-    weights = logits.masked_fill(~mask, float("-inf")).softmax(-1)
-    # With identical frames rounding could leave the square slightly below zero.
-    length = ((weights @ videos.gram.float()) * weights).sum(-1).clamp(min=1e-12).sqrt()
-    return ((weights * products).sum(-1) / length).T / sentence.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    count, frames, _ = videos.frames.shape
+    # Texts come last: every step below then runs along contiguous memory.
+    products = (videos.frames.flatten(0, 1) @ sentence.T).unflatten(0, (count, frames))
+    logits = sharpness * products + (1 - videos.mask[:, :, None].float()) * -1e9
+    weights = (logits - logits.amax(1, keepdim=True).detach()).exp()
+    pooled = (weights * products).sum(1) / pooled_length(videos.gram, weights)
+    return (pooled / sentence.norm(dim=-1).clamp(min=1e-6)).T
 
 
 def local_similarity(text_concepts: Tensor, video_concepts: Tensor) -> Tensor:
     """Mean cosine of matching concepts: one inner product of concepts x width numbers per pair, (texts, videos)."""
-    return text_concepts.float().flatten(1) @ video_concepts.float().flatten(1).T / text_concepts.shape[1]
+    return (text_concepts.flatten(1) / text_concepts.shape[1]) @ video_concepts.flatten(1).T
 
 
 class RetrievalModel(PreTrainedModel):

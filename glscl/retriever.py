@@ -6,10 +6,11 @@ import torch
 from transformers import AutoConfig
 
 from glscl.config import at_least
+from glscl.head import joined
 from glscl.inputs import Inputs
 from glscl.model import RetrievalModel
 from glscl.rivals import METHODS
-from glscl.scoring import encode_all
+from glscl.scoring import encode_all, top_k
 from glscl.video import decode_frames
 
 
@@ -63,7 +64,7 @@ class Retriever:
         """Embed these files and add them to what `search` looks through."""
         videos = self.embed_videos(paths)
         if self._videos is not None:
-            videos = type(videos)(*(torch.cat(pair) for pair in zip(self._videos, videos, strict=True)))
+            videos = joined([self._videos, videos])
         self._videos = videos
         self.paths += [Path(path) for path in paths]
 
@@ -75,6 +76,5 @@ class Retriever:
         at_least("k", k, 1)
         if k > len(self.paths):
             raise ValueError(f"k must be at most the {len(self.paths)} indexed videos, got {k}; index more or lower k.")
-        scores = self.model.head.similarity(self.embed_texts([text]), self._videos)[0]
-        best = scores.topk(k)
-        return [(self.paths[i], score) for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        scores, indices = top_k(self.model, self.embed_texts([text]), self._videos, k)
+        return [(self.paths[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]

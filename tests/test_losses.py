@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glscl.losses import contrastive_loss, inter_consistency_loss, intra_diversity_loss
+from glscl.head import RECENT_BATCHES
+from glscl.losses import contrastive_loss, inter_consistency_loss, intra_diversity_loss, sinkhorn_biases
+from glscl.rivals import METHODS, settings_of
 
 
 def concepts(items=6, count=4, width=8, seed=0):
@@ -113,3 +115,178 @@ def test_diversity_is_zero_up_to_a_cosine_of_nine_tenths_and_two_tenths_at_one()
 
 def test_one_concept_has_nothing_to_differ_from():
     assert intra_diversity_loss(concepts(count=1), concepts(count=1), "described") == 0
+
+
+def logits_of(texts, videos, spread=3.0):
+    return spread * torch.randn(texts, videos, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def plain_biases(logits, iterations):
+    """Sinkhorn-Knopp on exp(logits): rows sum to 1 / texts, then columns to 1 / videos."""
+    weights = logits.double().exp()
+    texts, videos = weights.shape
+    of_videos = torch.ones(videos, dtype=torch.float64)
+    for _ in range(iterations):
+        of_texts = torch.stack([1 / (texts * sum(weights[i] * of_videos)) for i in range(texts)])
+        of_videos = torch.stack([1 / (videos * sum(weights[:, j] * of_texts)) for j in range(videos)])
+    return of_texts.log(), of_videos.log()
+
+
+@pytest.mark.parametrize(("shape", "iterations"), [((5, 5), 4), ((3, 8), 1), ((9, 4), 7)])
+def test_sinkhorn_against_a_plain_normalisation(shape, iterations):
+    logits = logits_of(*shape)
+    torch.testing.assert_close(sinkhorn_biases(logits, iterations), plain_biases(logits, iterations))
+    single = sinkhorn_biases(logits.float(), iterations)
+    torch.testing.assert_close(single, plain_biases(logits, iterations), atol=1e-4, rtol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (1, 3)])
+def test_sinkhorn_converges_to_equal_sums_of_rows_and_of_columns(shape):
+    logits = logits_of(*shape)
+    text_bias, video_bias = sinkhorn_biases(logits, 500)
+    weights = (logits + text_bias[:, None] + video_bias).exp()
+    torch.testing.assert_close(weights.sum(1), torch.full_like(text_bias, 1 / shape[0]))
+    torch.testing.assert_close(weights.sum(0), torch.full_like(video_bias, 1 / shape[1]))
+    retrieved = (logits + video_bias).softmax(1).sum(0)
+    torch.testing.assert_close(retrieved, torch.full_like(retrieved, shape[0] / shape[1]))
+
+
+def test_sinkhorn_ends_with_equal_columns_after_any_number_of_iterations():
+    logits = logits_of(6, 6)
+    text_bias, video_bias = sinkhorn_biases(logits, 1)
+    weights = (logits + text_bias[:, None] + video_bias).exp()
+    torch.testing.assert_close(weights.sum(0), torch.full_like(video_bias, 1 / 6))
+    assert (weights.sum(1) - 1 / 6).abs().max() > 1e-3
+
+
+def test_a_constant_added_to_all_logits_moves_no_video():
+    logits = logits_of(5, 7)
+    text_bias, video_bias = sinkhorn_biases(logits)
+    shifted = sinkhorn_biases(logits + 40)
+    torch.testing.assert_close(shifted, (text_bias - 40, video_bias))
+
+
+def test_a_constant_added_to_one_video_is_taken_from_its_bias():
+    logits = logits_of(5, 7)
+    hub = logits.clone()
+    hub[:, 2] += 9
+    found, before = (sinkhorn_biases(given, 500)[1] for given in (hub, logits))
+    moved = (found - before) - (found - before)[0]
+    torch.testing.assert_close(moved, torch.tensor([0.0, 0, -9, 0, 0, 0, 0], dtype=torch.float64))
+
+
+def test_sinkhorn_does_not_overflow():
+    assert all(torch.isfinite(bias).all() for bias in sinkhorn_biases(logits_of(6, 6, 1e4).float()))
+
+
+def make_head(clip, method, contrastive="ncl"):
+    torch.manual_seed(0)
+    small = {"temporal_layers": 0, "decoder_layers": 1, "decoder_heads": 4, "num_queries": 3}
+    return METHODS[method].from_clip(clip, **settings_of(method, small | {"contrastive": contrastive})).head.eval()
+
+
+def batch(head, seed, pairs=4):
+    """Kept states of a few random texts and videos."""
+    generator = torch.Generator().manual_seed(seed)
+    sentence, words, frames = (2 * torch.randn(pairs, *s, 32, generator=generator) for s in ((), (5,), (6,)))
+    texts = head.encode_texts(sentence, words, torch.ones(pairs, 5))
+    return texts, head.encode_videos(frames, torch.ones(pairs, 6))
+
+
+def plain_ncl(head, batches):
+    """The loss of the first batch; each bias from the queries of all batches against the items of the first."""
+    texts, videos = (type(side[0])(*map(torch.cat, zip(*side, strict=True))) for side in zip(*batches, strict=True))
+    scale, (own_texts, own_videos) = head.logit_scale.exp(), batches[0]
+    text_bias, _ = plain_biases((scale * head.similarity(own_texts, videos)).double().detach(), 4)
+    _, video_bias = plain_biases((scale * head.similarity(texts, own_videos)).double().detach(), 4)
+    logits = (scale * head.similarity(own_texts, own_videos)).double().detach()
+    pairs, loss = len(logits), 0.0
+    for i in range(pairs):
+        to_videos = [(logits[i, j] + video_bias[j]).exp() for j in range(pairs)]
+        to_texts = [(logits[j, i] + text_bias[j]).exp() for j in range(pairs)]
+        loss -= (to_videos[i] / sum(to_videos)).log() + (to_texts[i] / sum(to_texts)).log()
+    return loss.item() / (2 * pairs)
+
+
+def ncl(head, texts, videos):
+    return head.contrastive(texts, videos, head.similarity(texts, videos))
+
+
+@pytest.mark.parametrize("method", ["mean_pooling", "glscl"])
+def test_the_normalised_loss_of_a_first_batch_against_a_plain_loop(make_model, method):
+    head = make_head(make_model().clip, method)
+    first = batch(head, 1)
+    found = ncl(head, *first).item()
+    assert found == pytest.approx(plain_ncl(head, [first]), abs=1e-5)
+    assert abs(found - contrastive_loss(head.similarity(*first), head.logit_scale).item()) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["mean_pooling", "glscl"])
+def test_the_normalised_loss_uses_the_recent_batches_and_forgets_older_ones(make_model, method):
+    head = make_head(make_model().clip, method).train()
+    batches = [batch(head, seed, pairs) for seed, pairs in enumerate((4, 5, 3, 6))]
+    for number, present in enumerate(batches):
+        window = batches[max(0, number - RECENT_BATCHES) : number + 1][::-1]
+        found = ncl(head, *present).item()
+        assert found == pytest.approx(plain_ncl(head, window), abs=1e-5)
+        if number:
+            assert abs(found - plain_ncl(head, [present])) > 1e-4
+
+
+def test_a_new_epoch_starts_without_recent_batches(make_model):
+    head = make_head(make_model().clip, "mean_pooling").train()
+    first, second = batch(head, 1), batch(head, 2)
+    fresh = plain_ncl(head, [second])
+    ncl(head, *first)
+    assert abs(ncl(head, *second).item() - fresh) > 1e-4
+    head.train()
+    assert ncl(head, *second).item() == pytest.approx(fresh, abs=1e-5)
+
+
+def test_evaluation_remembers_no_batch(make_model):
+    head = make_head(make_model().clip, "mean_pooling")
+    first, second = batch(head, 1), batch(head, 2)
+    fresh = ncl(head, *second)
+    ncl(head, *first)
+    assert ncl(head, *second) == fresh
+    assert head.recent == []
+
+
+def test_gradients_of_the_normalised_loss_take_the_biases_as_constants(make_model):
+    head = make_head(make_model().clip, "mean_pooling").train()
+    ncl(head, *batch(head, 1))
+    texts, videos = (type(side)(*(t.detach().requires_grad_() for t in side)) for side in batch(head, 2))
+    similarity = head.similarity(texts, videos).detach().requires_grad_()
+    head.contrastive(texts, videos, similarity).backward()
+    assert texts.sentence.grad is None
+    assert videos.video.grad is None
+    scale = head.logit_scale.exp().item()
+    around = [torch.cat([part[0] for part in side]) for side in zip((texts, videos), batch(head, 1), strict=True)]
+    text_bias, _ = plain_biases(scale * (texts.sentence @ around[1].T).detach(), 4)
+    _, video_bias = plain_biases(scale * (around[0] @ videos.video.T).detach(), 4)
+    logits = scale * similarity.detach().double()
+    errors = (logits + video_bias).softmax(1) + (logits + text_bias[:, None]).softmax(0) - 2 * torch.eye(4)
+    expected = (scale * errors / 8).float()
+    torch.testing.assert_close(similarity.grad, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(head.logit_scale.grad, (expected * similarity.detach()).sum(), atol=1e-4, rtol=1e-4)
+    assert not any(t.requires_grad for pair in head.recent for side in pair for t in side)
+
+
+def test_the_normalised_loss_reaches_texts_and_videos_through_the_scores(make_model):
+    head = make_head(make_model().clip, "mean_pooling")
+    texts, videos = (type(side)(*(t.detach().requires_grad_() for t in side)) for side in batch(head, 1))
+    head.loss(texts, videos)["total"].backward()
+    assert texts.sentence.grad.abs().sum() > 0
+    assert videos.video.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "cross_encoder"])  # it scores a few pairs only
+def test_every_method_has_the_normalised_loss(make_model, method):
+    clip, totals = make_model().clip, []
+    for contrastive in ("infonce", "ncl"):
+        head = make_head(clip, method, contrastive)
+        given = batch(head, 1)
+        torch.manual_seed(0)
+        totals.append(head.loss(*given)["total"].item())
+    assert math.isfinite(totals[1])
+    assert abs(totals[0] - totals[1]) > 1e-4

@@ -112,7 +112,7 @@ def compute(weights, given, settings):
         "sentence": sentence,
         "words": words,
         "frame_features": videos.frames,
-        "sim_global": global_similarity(texts.sentence, videos, model.config.temperature),
+        "sim_global": global_similarity(texts.sentence, videos, 1 / model.config.temperature),
         "sim_local": local_similarity(texts.concepts, videos.concepts),
         "sim_total": model.similarity(texts, videos),
         "text_concepts": texts.concepts,
