@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from glscl.head import take
 from glscl.rivals import METHODS, settings_of
-from glscl.scoring import take
 
 SMALL = {"temporal_layers": 1, "decoder_layers": 1, "decoder_heads": 4, "num_queries": 3}
 
@@ -50,6 +50,50 @@ def test_a_saved_model_scores_the_same(method, states, tmp_path):
     method.save_pretrained(tmp_path)
     again = type(method).from_pretrained(tmp_path).eval()
     torch.testing.assert_close(again.similarity(*encode(again, states)), method.similarity(*encode(method, states)))
+
+
+def test_released_evaluation_of_t_mass_fails_the_test_of_a_pair_alone(make_model, states):
+    settings = settings_of("t_mass", SMALL) | {"released_evaluation": True, "frames": 6}
+    model = METHODS["t_mass"].from_clip(make_model().clip, **settings)
+    texts, videos = encode(model, states)
+    full = model.similarity(texts, take(videos, slice(5)))
+    alone = model.similarity(take(texts, slice(1)), take(videos, slice(2, 3)))  # text 0 with video 2
+    assert abs(alone[0, 0] - full[0, 2]) > 1e-3
+
+
+def test_states_that_do_not_fit_are_refused(method, states):
+    texts, videos = encode(method, states)
+    head = type(method).__name__ + "Head"
+    other = METHODS["glscl" if method.config.model_type == "mean_pooling" else "mean_pooling"]
+    stranger = encode(other.from_clip(method.clip, temporal_layers=1), states)
+    with pytest.raises(ValueError, match=rf"{head} compares glscl.*Texts, got glscl.*Texts"):
+        method.similarity(stranger[0], videos)
+    with pytest.raises(ValueError, match=rf"{head} compares glscl.*Videos, got glscl.*Videos"):
+        method.similarity(texts, stranger[1])
+    narrow = type(texts)(*(tensor[..., :16] if tensor.ndim > 1 else tensor for tensor in texts))
+    with pytest.raises(ValueError, match=r"of width 32, got shape \(5, .*16\)"):
+        method.similarity(narrow, videos)
+    with pytest.raises(ValueError, match="leave no side empty"):
+        method.similarity(texts, take(videos, slice(0)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s["words"][2].fill_(float("nan")), "word states must be finite"),
+        (lambda s: s["frames"][1, 0].fill_(float("inf")), "frame states must be finite"),
+        (lambda s: s["frame_mask"][3].fill_(0), r"at least one real frame, rows \[3\]"),
+        (lambda s: s.update(frames=s["frames"][:, :0], frame_mask=s["frame_mask"][:, :0]), "a mask of shape"),
+        (lambda s: s.update(frames=s["frames"][:0], frame_mask=s["frame_mask"][:0]), "a mask of shape"),
+        (lambda s: s.update(frames=s["frames"][..., :16]), r"expects frame states .*32\).*got \(7, 6, 16\)"),
+        (lambda s: s.update(words=s["words"][..., :16]), r"expects word states .*32\).*got \(5, 9, 16\)"),
+    ],
+    ids=["nan", "infinity", "no frame", "zero frames", "empty gallery", "narrow frames", "narrow words"],
+)
+def test_bad_states_are_refused_by_every_head(method, states, change, message):
+    change(states)
+    with pytest.raises(ValueError, match=message):
+        encode(method, states)
 
 
 def test_mean_pooling_is_the_cosine_with_the_mean_of_unit_frames(make_model, states):

@@ -6,9 +6,26 @@ from transformers import AutoConfig
 
 from glscl.config import one_of
 from glscl.model import GLSCL, RetrievalModel
+from glscl.rivals.cross_encoder import CrossEncoder
+from glscl.rivals.dicosa import DiCoSA
+from glscl.rivals.drl import DRL
+from glscl.rivals.glccl import GLCCL
 from glscl.rivals.mean_pooling import MeanPooling
+from glscl.rivals.t_mass import TMASS
+from glscl.rivals.x_clip import XCLIP
+from glscl.rivals.x_pool import XPool
 
-METHODS: dict[str, type[RetrievalModel]] = {"glscl": GLSCL, "mean_pooling": MeanPooling}
+METHODS: dict[str, type[RetrievalModel]] = {
+    "cross_encoder": CrossEncoder,
+    "dicosa": DiCoSA,
+    "drl": DRL,
+    "glccl": GLCCL,
+    "glscl": GLSCL,
+    "mean_pooling": MeanPooling,
+    "t_mass": TMASS,
+    "x_clip": XCLIP,
+    "x_pool": XPool,
+}
 for _method in METHODS.values():
     AutoConfig.register(_method.config_class.model_type, _method.config_class)
 

@@ -6,13 +6,12 @@ With 0 layers and no training it is zero-shot CLIP.
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from glscl.config import RetrievalConfig
-from glscl.losses import contrastive_loss
-from glscl.model import RetrievalModel, TemporalEncoder, require_content
+from glscl.head import MatchingHead, require_states
+from glscl.model import RetrievalModel
 
 
 class Texts(NamedTuple):
@@ -27,35 +26,26 @@ class Videos(NamedTuple):
     video: Tensor
 
 
-class MeanPoolingHead(nn.Module):
+class MeanPoolingHead(MatchingHead):
     """Temporal encoder, unit-length frames, masked mean, cosine."""
 
-    def __init__(self, config: RetrievalConfig):
-        super().__init__()
-        self.temporal = TemporalEncoder(config)
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.clip_config.logit_scale_init_value)))
+    keeps = Texts, Videos
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
-        require_content(mask, "word")
+        require_states(words, mask, self.config.width, "word")
         return Texts(F.normalize(sentence.float(), dim=-1))
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width), mask (videos, frames) -> the unit-length mean of real frames."""
-        require_content(mask, "frame")
+        require_states(frames, mask, self.config.width, "frame")
         frames = F.normalize(self.temporal(frames, mask).float(), dim=-1)
         return Videos(F.normalize((frames * mask.unsqueeze(-1)).sum(1), dim=-1))
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
-        """Cosines (texts, videos), in float32 also under autocast."""
-        with torch.autocast(texts.sentence.device.type, enabled=False):
-            return texts.sentence @ videos.video.T
-
-    def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
-        """Symmetric InfoNCE of a batch whose text i belongs to video i."""
-        with torch.autocast(texts.sentence.device.type, enabled=False):
-            contrastive = contrastive_loss(self.similarity(texts, videos), self.logit_scale)
-        return {"contrastive": contrastive, "total": contrastive}
+        """Cosines (texts, videos)."""
+        self.require_kept(texts, videos)
+        return texts.sentence @ videos.video.T
 
 
 class MeanPoolingConfig(RetrievalConfig):

@@ -1,0 +1,173 @@
+"""GLCCL: sentence and words against the video and the frames that each of them gathers, four scores made to agree.
+
+GLCCL (arXiv 2605.17959, JingXiaolun/GLCCL; its code derives from X-CLIP's): every sentence pools the frames of every
+video, and so does every word (GLIM, no parameters); scores of words and of word-conditioned frames are summed by
+X-CLIP's attention; the consistency score calibration (CSC) makes the four scores of a matching pair agree and those of
+other pairs disagree. Written from a description of the release, which was not at hand. Where the release differs: it
+masks neither words nor frames in its softmaxes, so that padding takes part.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glscl.config import RetrievalConfig
+from glscl.head import MatchingHead, full_precision, gram, pooled_length, require_states
+from glscl.model import RetrievalModel
+from glscl.rivals.x_clip import ScoreAttention
+from glscl.scoring import NUMBERS
+
+SHARPNESS = 1 / 5  # of the frame softmax on unnormalised products
+CONSISTENCY_WEIGHT = 0.5  # of the consistency loss, as released
+
+
+class Texts(NamedTuple):
+    """Per text:
+
+    sentence (texts, width), and the unit-length one under a learnable matrix, mapped (texts, width); unit-length words
+    (texts, words, width), zero at padding, the lengths they had (texts, words) and their mask (texts, words).
+    """
+
+    sentence: Tensor
+    mapped: Tensor
+    words: Tensor
+    lengths: Tensor
+    mask: Tensor
+
+
+class Videos(NamedTuple):
+    """Per video:
+
+    frames after the temporal encoder, and the same under a learnable matrix, mapped, both (videos, frames, width);
+    mask (videos, frames), and the Gram matrix of the frames gram (videos, frames, frames).
+    """
+
+    frames: Tensor
+    mapped: Tensor
+    mask: Tensor
+    gram: Tensor
+
+
+class GLCCLHead(MatchingHead):
+    """Temporal encoder, frames pooled by sentence and by every word, four scores, consistency loss."""
+
+    keeps = Texts, Videos
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__(config)
+        self.sentence_video = nn.Parameter(torch.eye(config.width))
+        self.word_frame = nn.Parameter(torch.eye(config.width))
+        # A word-conditioned frame stands at the place of its word, so that these attend over words, all six.
+        self.over_words, self.over_frames = ScoreAttention(config.words), ScoreAttention(config.words)
+        self.words_first, self.frames_second = ScoreAttention(config.words), ScoreAttention(config.words)
+        self.frames_first, self.words_second = ScoreAttention(config.words), ScoreAttention(config.words)
+
+    @property
+    def numbers_per_pair(self) -> int:
+        """Of the matrix of words and frames; that of words and word-conditioned frames is made in parts."""
+        return self.config.words * self.config.frames
+
+    def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
+        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> what is kept per text."""
+        require_states(words, mask, self.config.width, "word")
+        sentence, words = sentence.float(), words.float()
+        with full_precision(sentence):
+            mapped = F.normalize(sentence, dim=-1) @ self.sentence_video
+        return Texts(sentence, mapped, F.normalize(words, dim=-1) * mask[..., None], words.norm(dim=-1), mask)
+
+    def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
+        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
+        require_states(frames, mask, self.config.width, "frame")
+        frames = self.temporal(frames, mask).float()
+        with full_precision(frames):
+            return Videos(frames, frames @ self.word_frame.T, mask, gram(frames))
+
+    def similarity(self, texts: Texts, videos: Videos) -> Tensor:
+        """Mean of the four scores, (texts, videos)."""
+        return self.scores(texts, videos).mean(0)
+
+    def scores(self, texts: Texts, videos: Videos) -> Tensor:
+        """Sentence-video, word-video, sentence-frame and word-frame scores, (4, texts, videos).
+
+        Pooled vectors never exist: as weighted sums of frames, their products and lengths follow from the products of
+        the frames and their Gram matrix.
+        """
+        self.require_kept(texts, videos)
+        # Axes are (videos, frames, words, texts): texts last, so that every step runs along contiguous memory.
+        words_texts = texts.mask.T.shape
+        no_word, no_frame = ((1 - mask.float()) * -1e9 for mask in (texts.mask.T, videos.mask[..., None]))
+        words, lengths = texts.words.transpose(0, 1).flatten(0, 1).T, texts.lengths.T.flatten()
+
+        of_sentence = videos.frames @ texts.sentence.T  # products, (videos, frames, texts)
+        weights = torch.add(no_frame, of_sentence, alpha=SHARPNESS).softmax(1)
+        length = pooled_length(videos.gram, weights)  # (videos, texts)
+        sentence_video = (weights * (videos.frames @ texts.mapped.T)).sum(1) / length
+
+        of_words = videos.frames @ words  # (videos, frames, words x texts)
+        word_video = (weights[:, :, None] * of_words.unflatten(2, words_texts)).sum(1) / length[:, None]
+        word_video = self.over_words(word_video, no_word)
+
+        weights = torch.addcmul(no_frame, of_words, SHARPNESS * lengths).softmax(1)
+        # Divided by their length the word-conditioned frames are unit vectors; those of padding become zero.
+        weights = weights * (texts.mask.T.flatten() / pooled_length(videos.gram, weights))[:, None]
+        weights = weights.unflatten(2, words_texts)
+        sentence_frame = (weights * of_sentence[:, :, None]).sum(1) / texts.sentence.norm(dim=-1).clamp(min=1e-6)
+        sentence_frame = self.over_frames(sentence_frame, no_word)
+
+        of_words = (videos.mapped @ words).unflatten(2, words_texts)
+        # In parts that stay in the cache: for a batch the scores of words and word-conditioned frames are large.
+        size = max(1, NUMBERS[words.device.type] // (words_texts[0] * words.shape[1]))
+        parts = zip(of_words.split(size), weights.split(size), strict=True)
+        word_frame = torch.cat([self.both_orders(*part, no_word) for part in parts])
+        return torch.stack([sentence_video, word_video, sentence_frame, word_frame]).transpose(1, 2)
+
+    def both_orders(self, products: Tensor, weights: Tensor, no_word: Tensor) -> Tensor:
+        """Scores of words with word-conditioned frames, attended in both orders; the mean, (videos, texts).
+
+        products, weights (videos, frames, words, texts): of words with frames, and of frames in word-conditioned ones.
+        """
+        scores = torch.einsum("vfkt,vflt->vtkl", products, weights).permute(0, 2, 3, 1).contiguous()
+        no_word_of_all = no_word[:, None].expand(scores.shape[1:]).flatten(1)
+        by_frame = self.words_first(scores.flatten(2), no_word_of_all).unflatten(1, no_word.shape)
+        by_word = self.frames_first(scores, no_word)
+        return (self.frames_second(by_frame, no_word) + self.words_second(by_word, no_word)) / 2
+
+    def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
+        """The contrastive and the consistency loss of a batch whose text i belongs to video i."""
+        with full_precision(texts.sentence):
+            scores = self.scores(texts, videos)
+            terms = {
+                "contrastive": self.contrastive(texts, videos, scores.mean(0)),
+                "consistency": CONSISTENCY_WEIGHT * consistency_loss(scores),
+            }
+        return terms | {"total": sum(terms.values())}
+
+
+def consistency_loss(scores: Tensor) -> Tensor:
+    """How much the scores of a matching pair differ, relative to those of other pairs (CSC).
+
+    scores: (scores, texts, videos), pair i being text i with video i. With the variance over the scores, U: the mean of
+    its diagonal over the sum of the rest divided by texts x videos. Raises ValueError for fewer than two pairs.
+    """
+    if scores.shape[1] < 2:
+        raise ValueError(
+            f"the consistency loss compares matching with other pairs, got {scores.shape[1]} pair; give more."
+        )
+    spread = scores.var(0)
+    matching = spread.diagonal()
+    return matching.mean() / ((spread.sum() - matching.sum()) / spread.numel())
+
+
+class GLCCLConfig(RetrievalConfig):
+    """Settings of GLCCL: CLIP's own, `temporal_layers`, and how many `words` a text has at most."""
+
+    model_type = "glccl"
+
+
+class GLCCL(RetrievalModel):
+    """CLIP's encoders under the head of GLCCL."""
+
+    config_class = GLCCLConfig
+    head_class = GLCCLHead

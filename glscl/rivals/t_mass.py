@@ -1,0 +1,214 @@
+"""T-MASS: a text is a region around its sentence vector, whose radius depends on the video that it is compared with.
+
+"Text Is MASS", arXiv 2403.17998, Jiamian-Wang/T-MASS-text-video-retrieval: a video is pooled by the text as in X-Pool,
+and the score of a pair is the largest cosine of the pooled video with 20 points drawn from the region of the text.
+
+The evaluation of the release leaks. Its tensor of drawn texts is indexed (video, text), the code reads it as (text,
+video), and every video of the gallery ends up pooled by ITS OWN caption instead of the query: public as issue 7 of the
+release and patrick-0817/T-MASS-dataleakage, and what its code computes. `similarity` pools by the query. The setting
+`released_evaluation` computes the leaking scores, to show what the leak is worth.
+
+Where this departs from the release besides: the noise of a text is the same for every video and drawn from a seed that
+its sentence vector names, so that a pair alone scores as among others (the release draws anew for every pair); padded
+frames get no weight in the pooling, and cosine 0 in the radius; the temporal encoder of the study runs first
+(`temporal_layers=0` is as released); the noise is uniform, the release's normal noise on LSMDC is not offered.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glscl.config import at_least
+from glscl.head import MatchingHead, full_precision, require_states
+from glscl.losses import contrastive_loss
+from glscl.model import RetrievalModel
+from glscl.rivals.x_pool import TextConditionedPooling, XPoolConfig, pair_cosines
+
+TRIALS = 20  # points drawn per pair in evaluation; `stochasic_trials` of the release
+SEED_PLACES = 6  # largest entries of a sentence vector that name its noise
+
+
+class Texts(NamedTuple):
+    """Sentence (texts, width), its query over the frames (texts, width), and the seed of its noise (texts,)."""
+
+    sentence: Tensor
+    query: Tensor
+    seed: Tensor
+
+
+class Videos(NamedTuple):
+    """What X-Pool keeps per video, see `glscl.rivals.x_pool.Videos`, and the unit-length frames.
+
+    frames (videos, frames, width), zero where absent: the radius depends on their cosines with the text.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+    rows: Tensor
+    attended_gram: Tensor
+    summed_gram: Tensor
+    pooled_gram: Tensor
+    frames: Tensor
+
+
+class TMASSHead(MatchingHead):
+    """Temporal encoder, X-Pool's pooling, and a text that is drawn around its sentence vector."""
+
+    keeps = Texts, Videos
+
+    def __init__(self, config: "TMASSConfig"):
+        super().__init__(config)
+        self.pooling = TextConditionedPooling(config.width, config.pooling_dropout)
+        self.radius = nn.Linear(config.frames, config.width)  # from cosines to the logarithm of the radius
+        nn.init.eye_(self.radius.weight)
+        nn.init.zeros_(self.radius.bias)
+
+    def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
+        """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
+        require_states(words, mask, self.config.width, "word")
+        with full_precision(sentence):
+            return Texts(*self.pooling.encode_texts(sentence.float()), noise_seeds(sentence.float()))
+
+    def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
+        """frames (videos, frames, width), mask (videos, frames), at most `config.frames` -> what is kept per video."""
+        require_states(frames, mask, self.config.width, "frame")
+        if frames.shape[1] > self.config.frames:
+            raise ValueError(
+                f"the radius of T-MASS has weights for {self.config.frames} frames, got {frames.shape[1]}; sample at "
+                "most as many, or set `frames` of the configuration."
+            )
+        frames = self.temporal(frames, mask).float()
+        with full_precision(frames):
+            return Videos(*self.pooling.encode_videos(frames, mask), F.normalize(frames, dim=-1) * mask[:, :, None])
+
+    def similarity(self, texts: Texts, videos: Videos) -> Tensor:
+        """Largest cosine of the pooled video with a drawn text, (texts, videos); no dropout, in training neither.
+
+        With the drawn text t + s * e, its product with the unit-length pooled video p is <t, p> + <s * p, e>, and its
+        squared length is |t|^2 + 2 <s, t * e> + <s^2, e^2>: three matrix products per text for all its trials, with
+        memory for videos x width.
+
+        With `released_evaluation` text i must be the caption of video i, and every entry depends on the others: the
+        best trial is chosen as above, but its score is the cosine with video i pooled by text i. It is a leak, kept to
+        measure it. Give all texts and videos in one call: off the diagonal, blocks would pair videos with the captions
+        of others.
+
+        Raises ValueError where `released_evaluation` is given more texts than videos, or fewer.
+        """
+        self.require_kept(texts, videos)
+        unit = F.normalize(texts.sentence, dim=-1)
+        cosines = (videos.frames.flatten(0, 1) @ unit.T).unflatten(0, videos.mask.shape)
+        combination = self.pooling.combination(texts.query, videos)
+        # Each step of the loop below reads the numbers of one text: they come to lie side by side.
+        cosines, combination = (pairs.permute(2, 0, 1).contiguous() for pairs in (cosines, combination))
+        own = None
+        if self.config.released_evaluation:
+            require_pairs(texts, videos)
+            own = _pooled(combination.diagonal().T, videos)
+        scores = []
+        for i, (sentence, seed) in enumerate(zip(texts.sentence, texts.seed.tolist(), strict=True)):
+            noise = draw_noise(seed, len(sentence)).to(sentence.device)
+            radius = self.radii(cosines[i])
+            trials = _trial_cosines(sentence, noise, radius, _pooled(combination[i], videos))
+            if own is None:
+                scores.append(trials.amax(0))
+            else:
+                best = trials.argmax(0, keepdim=True)
+                scores.append(_trial_cosines(sentence, noise, radius, own).gather(0, best).squeeze(0))
+        return torch.stack(scores)
+
+    def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
+        """Losses of a batch whose text i belongs to video i, each already weighted, and their sum `total`.
+
+        `contrastive` compares each text, drawn once around its sentence for its own video, with every video pooled by
+        that sentence. `support` does so for the point at the rim of the region, towards its own video as all texts of
+        the batch pool it on average; it stays InfoNCE where `contrastive` is normalised.
+        """
+        require_pairs(texts, videos)
+        with full_precision(texts.sentence):
+            sentence, pooled = texts.sentence, self.pooling(texts.query, videos)
+            unit = F.normalize(sentence, dim=-1)
+            radius = self.radii((videos.frames @ unit[:, :, None]).squeeze(-1))
+            drawn = sentence + radius * torch.rand_like(sentence)
+            support = sentence + radius * F.normalize(pooled.mean(1) - sentence, dim=-1)
+            terms = {
+                "contrastive": self.contrastive(texts, videos, pair_cosines(drawn, pooled)),
+                "support": self.config.support_weight
+                * contrastive_loss(pair_cosines(support, pooled), self.logit_scale),
+            }
+        return terms | {"total": sum(terms.values())}
+
+    def radii(self, cosines: Tensor) -> Tensor:
+        """Radius per pair and dimension: cosines of text and frames (pairs, frames) -> (pairs, width).
+
+        Where there are fewer frames than weights, the missing ones count as absent: their cosine is 0.
+        """
+        return F.linear(cosines, self.radius.weight[:, : cosines.shape[1]], self.radius.bias).exp()
+
+
+class TMASSConfig(XPoolConfig):
+    """Settings of T-MASS: X-Pool's, and two more.
+
+    support_weight: weight of the support loss; the release has 0.8 on MSR-VTT and 0 elsewhere.
+    released_evaluation: the leaking scores of the release instead of the honest ones, see `TMASSHead.similarity`.
+    """
+
+    model_type = "t_mass"
+
+    support_weight: float = 0.8
+    released_evaluation: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        at_least("support_weight", self.support_weight, 0)
+
+
+class TMASS(RetrievalModel):
+    """CLIP's encoders under T-MASS's head."""
+
+    config_class = TMASSConfig
+    head_class = TMASSHead
+
+
+def require_pairs(texts: Texts, videos: Videos) -> None:
+    """Raise a ValueError unless there are as many texts as videos."""
+    if len(texts.sentence) != len(videos.keys):
+        raise ValueError(
+            f"text i must be the caption of video i, got {len(texts.sentence)} texts and {len(videos.keys)} videos; "
+            "give one text per video."
+        )
+
+
+def noise_seeds(sentence: Tensor) -> Tensor:
+    """An integer seed per text, (texts, width) -> (texts,), from the places of its largest entries.
+
+    Rounding leaves the set of these places alone, unless two entries agree to rounding. Texts that share them share
+    their noise.
+    """
+    seeds = torch.zeros(len(sentence), dtype=torch.int64, device=sentence.device)
+    for place in sentence.topk(SEED_PLACES, dim=-1).indices.sort(-1).values.T:
+        seeds = (seeds * 1_000_003 + place) % 2**31
+    return seeds
+
+
+def draw_noise(seed: int, width: int) -> Tensor:
+    """The noise of one text, uniform on [0, 1): (trials, width), drawn on the CPU: the same numbers on any device."""
+    return torch.rand(TRIALS, width, generator=torch.Generator().manual_seed(seed))
+
+
+def _pooled(combination: Tensor, videos: Videos) -> Tensor:
+    """Unit-length pooled videos: combination (videos, frames + 2) -> (videos, width)."""
+    return (combination[:, None] @ videos.rows).squeeze(1)
+
+
+def _trial_cosines(sentence: Tensor, noise: Tensor, radius: Tensor, pooled: Tensor) -> Tensor:
+    """Cosines of the drawn texts sentence + noise * radius with unit-length pooled videos, (trials, videos).
+
+    sentence (width,), noise (trials, width), radius (videos, width), pooled (videos, width).
+    """
+    products = pooled @ sentence + noise @ (radius * pooled).T
+    squares = sentence @ sentence + (2 * sentence * noise) @ radius.T + noise.square() @ radius.square().T
+    return products / squares.sqrt()

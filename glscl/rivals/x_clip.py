@@ -1,0 +1,135 @@
+"""X-CLIP: sentence and words against video and frames, four scores of a pair at two grains each, averaged.
+
+X-CLIP (arXiv 2207.07285; xuguohai/X-CLIP, modules/modeling_xclip.py, `_loose_similarity` with seqTransf). The video
+vector is the mean of the frames after the temporal encoder; the frame branch takes CLIP's own frames. Where the
+release differs: it masks neither words nor frames in its softmaxes, so that padding takes part, and it trains with a
+batch of 300.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glscl.config import RetrievalConfig
+from glscl.head import MatchingHead, full_precision, require_states
+from glscl.model import RetrievalModel
+
+SHARPNESS = 100.0  # of the softmax over scores; the release divides by a temperature of 0.01
+
+
+class Texts(NamedTuple):
+    """Per text:
+
+    unit-length sentence (texts, width) and words (texts, words, width), zero at padding; the same under the learnable
+    matrices, mapped_sentence (texts, width) and mapped_words (texts, words, width); mask (texts, words).
+    """
+
+    sentence: Tensor
+    words: Tensor
+    mapped_sentence: Tensor
+    mapped_words: Tensor
+    mask: Tensor
+
+
+class Videos(NamedTuple):
+    """Unit-length video (videos, width) and frames (videos, frames, width), zero if absent; mask (videos, frames)."""
+
+    video: Tensor
+    frames: Tensor
+    mask: Tensor
+
+
+class ScoreAttention(nn.Module):
+    """Attention over a similarity matrix (AOSM): its scores, summed with weights that come from the scores themselves.
+
+    The weights are a softmax of the scores, times a learnable square matrix that starts as the identity.
+    """
+
+    def __init__(self, positions: int):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(positions))
+
+    def forward(self, scores: Tensor, absent: Tensor) -> Tensor:
+        """scores (..., positions, rest), 0 where absent (..., positions, rest) is -1e9 and not 0 -> (..., rest).
+
+        Fewer positions than the matrix has are as good as padding. Raises ValueError for more.
+        """
+        count, limit = scores.shape[-2], len(self.matrix)
+        if count > limit:
+            raise ValueError(
+                f"this head was built for at most {limit} words or frames per item, got {count}; cut the inputs, or "
+                "build it with that number."
+            )
+        weights = torch.add(absent, scores, alpha=SHARPNESS).softmax(-2)
+        # Expanded over the leading axes, it multiplies `scores` as they lie in memory, without a copy.
+        matrix = self.matrix[:count, :count].expand(*scores.shape[:-2], -1, -1)
+        return (weights * (matrix @ scores)).sum(-2)
+
+
+class XCLIPHead(MatchingHead):
+    """Temporal encoder, four scores, attention over the scores of words and of frames."""
+
+    keeps = Texts, Videos
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__(config)
+        self.video_sentence = nn.Parameter(torch.eye(config.width))
+        self.frame_word = nn.Parameter(torch.eye(config.width))
+        self.over_words = ScoreAttention(config.words)  # of video-word
+        self.over_frames = ScoreAttention(config.frames)  # of sentence-frame
+        self.words_first, self.frames_second = ScoreAttention(config.words), ScoreAttention(config.frames)
+        self.frames_first, self.words_second = ScoreAttention(config.frames), ScoreAttention(config.words)
+
+    @property
+    def numbers_per_pair(self) -> int:
+        """Of the matrix of words and frames."""
+        return self.config.words * self.config.frames
+
+    def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
+        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> what is kept per text."""
+        require_states(words, mask, self.config.width, "word")
+        sentence, words = F.normalize(sentence.float(), dim=-1), F.normalize(words.float(), dim=-1) * mask[..., None]
+        with full_precision(sentence):
+            return Texts(sentence, words, sentence @ self.video_sentence, words @ self.frame_word, mask)
+
+    def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
+        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
+        require_states(frames, mask, self.config.width, "frame")
+        context = F.normalize(self.temporal(frames, mask).float(), dim=-1)
+        video = F.normalize((context * mask[..., None]).sum(1), dim=-1)
+        return Videos(video, F.normalize(frames.float(), dim=-1) * mask[..., None], mask)
+
+    def similarity(self, texts: Texts, videos: Videos) -> Tensor:
+        """Mean of the four scores, (texts, videos)."""
+        self.require_kept(texts, videos)
+        # Axes are (videos, frames, words, texts): texts last, so that every step runs along contiguous memory.
+        grid = *videos.mask.shape, *texts.mask.T.shape
+        words, mapped = (side.transpose(0, 1).flatten(0, 1).T for side in (texts.words, texts.mapped_words))
+        no_word, no_frame = ((1 - mask.float()) * -1e9 for mask in (texts.mask.T, videos.mask[..., None]))
+
+        video_sentence = videos.video @ texts.mapped_sentence.T
+        video_word = self.over_words((videos.video @ words).unflatten(1, grid[2:]), no_word)
+        sentence_frame = self.over_frames(videos.frames @ texts.sentence.T, no_frame)
+        frame_word = (videos.frames.flatten(0, 1) @ mapped).view(grid)
+        return (video_sentence + video_word + sentence_frame + self.both_orders(frame_word, no_frame, no_word)).T / 4
+
+    def both_orders(self, scores: Tensor, no_frame: Tensor, no_word: Tensor) -> Tensor:
+        """Scores (videos, frames, words, texts) attended in both orders; the mean, (videos, texts)."""
+        by_frame = self.words_first(scores, no_word)  # (videos, frames, texts)
+        by_word = self.frames_first(scores.flatten(2), no_frame).unflatten(1, scores.shape[2:])
+        return (self.frames_second(by_frame, no_frame) + self.words_second(by_word, no_word)) / 2
+
+
+class XCLIPConfig(RetrievalConfig):
+    """Settings of X-CLIP: CLIP's own, `temporal_layers`, and how many `words` and `frames` an item has at most."""
+
+    model_type = "x_clip"
+
+
+class XCLIP(RetrievalModel):
+    """CLIP's encoders under the head of X-CLIP."""
+
+    config_class = XCLIPConfig
+    head_class = XCLIPHead
