@@ -85,6 +85,18 @@ class Split:
             digest.update("".join(self._store[0].hashes).encode())
         return digest.hexdigest()
 
+    def sample(self, videos: int, seed: int = 0) -> "Split":
+        """At most this many of the videos, drawn by seed, with one caption each."""
+        drawn = self.captions.sample(frac=1, random_state=seed).drop_duplicates("video").index[:videos]
+        rows = self.video_of_text[drawn]
+        store = self._store and (self._store[0], [self._store[1][row] for row in rows], self._store[2])
+        return Split(
+            self.captions.loc[drawn],
+            {name: tensor[drawn] for name, tensor in self._texts.items()},
+            {name: tensor[rows] for name, tensor in self._videos.items()},
+            store,
+        )
+
     def text_batch(self, index: Tensor) -> dict[str, Tensor]:
         """Tensors of these texts."""
         return {name: _full(tensor[index]) for name, tensor in self._texts.items()}
