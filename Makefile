@@ -3,7 +3,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: inputs help reproduce test lab report report-single readme lint bundled-inputs temperature hooks clean
+.PHONY: inputs help reproduce test lab report report-single readme lint bundled-inputs bench temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -47,6 +47,9 @@ lint: .venv/.installed  ## check style
 bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny CLIP again, some 25 minutes
 	@python -m glscl.bundled
 	@echo "now record them: dvc add data && dvc push data.dvc"
+
+bench: .venv/.installed  ## measure the speed targets of docs/costs.md, some minutes; fails where one is missed
+	@python -m benchmarks.bench
 
 temperature: .venv/.installed  ## choose the temperature of the frame softmax on validation, some 6 minutes
 	@python -m benchmarks.temperature

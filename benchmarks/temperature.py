@@ -11,7 +11,6 @@ import yaml
 
 from glscl.inputs import Inputs
 from glscl.runs import train_seeds
-from glscl.splits import open_split
 from glscl.stage import write_table
 from glscl.training import TrainSettings
 
@@ -20,13 +19,13 @@ if __name__ == "__main__":
     given = params["datasets"]["scenes"]["inputs"]
     work = Path("work/scenes")
     captions, inputs = pd.read_parquet(work / "captions.parquet"), Inputs.from_pretrained(given["clip"], given["words"])
-    data = [open_split(work, captions, name, inputs, given["backbone"]) for name in ("train", "val")]
     settings = TrainSettings(**params["train"], backbone=given["backbone"])
     rows = []
     for temperature in (1.0, 3.0, 10.0, 30.0):
         model = params["model"] | {"temperature": temperature}
         with tempfile.TemporaryDirectory() as folder:
-            curve = train_seeds("glscl", model, given["clip"], inputs, *data, settings, [0], Path(folder) / "runs")
+            out = Path(folder) / "runs"
+            curve = train_seeds("glscl", model, given["clip"], inputs, work, captions, settings, [0], out)
         rows.append({"temperature": temperature, "seed": 0, "val_mean_recall": curve["val_mean_recall"].max()})
         print(rows[-1], flush=True)
     write_table("benchmarks/temperature.csv", pd.DataFrame(rows).round(3))
