@@ -4,6 +4,8 @@ The correct item is an explicit index, never an implied diagonal. Recalls and me
 MdR and MnR count from 1. Scores that are not finite are refused.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 RECALLS = (1, 5, 10, 50)
@@ -113,19 +115,31 @@ def bootstrap(values, group, statistic: str = "mean", samples: int = 2000, seed:
     values = np.atleast_2d(np.asarray(values, dtype=float))
     _, group = np.unique(group, return_inverse=True)
     groups = group.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples)
+    drawn = _drawn(groups, samples, seed)
     if statistic == "mean":
         total, count = np.bincount(group, values.mean(0)), np.bincount(group)
         estimates = (drawn @ total) / (drawn @ count)
     else:
-        order = values.argsort(1)
-        ordered = np.take_along_axis(values, order, 1)
-        estimates = [
-            np.mean([np.median(np.repeat(row, times[group[o]])) for row, o in zip(ordered, order, strict=True)])
-            for times in drawn
-        ]
+        estimates = np.mean([_medians(row, drawn[:, group]) for row in values], axis=0)
     low, high = np.percentile(estimates, [2.5, 97.5])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _drawn(groups: int, samples: int, seed: int) -> np.ndarray:
+    """How often each group is drawn in each sample, (samples, groups)."""
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _medians(values: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Median of values (queries,) repeated so many times, times (samples, queries) -> (samples,)."""
+    order = values.argsort()
+    passed = times[:, order].cumsum(1)
+    total = passed[:, -1:]
+    middle = [(passed > position).argmax(1) for position in ((total - 1) // 2, total // 2)]
+    return values[order][middle].mean(0)
 
 
 def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[str, tuple[float, float]]:

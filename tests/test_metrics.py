@@ -118,6 +118,14 @@ def test_the_interval_of_a_recall_matches_the_binomial_one():
     assert high == pytest.approx(0.48 + half, abs=0.005)
 
 
+def test_the_interval_of_a_median_equals_medians_of_what_was_drawn():
+    rng = np.random.default_rng(3)
+    values, group = rng.integers(0, 30, (2, 50)).astype(float), rng.permutation(np.arange(50) // 2)
+    drawn = np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), size=300)
+    plain = [np.mean([np.median(np.repeat(row, times[group])) for row in values]) for times in drawn]
+    assert bootstrap(values, group, "median", samples=300) == pytest.approx(np.percentile(plain, [2.5, 97.5]))
+
+
 def test_captions_of_one_video_are_not_independent():
     hits = np.repeat(np.arange(100) < 50, 10)  # ten captions a video, all right or all wrong
     apart, together = bootstrap(hits, np.arange(1000)), bootstrap(hits, np.repeat(np.arange(100), 10))
