@@ -9,29 +9,60 @@ import pandas as pd
 import yaml
 
 from glscl.metrics import DEPTH, RECALLS, bootstrap, intervals, per_query, summarise
+from glscl.postprocessing import dual_softmax, normalised, qb_norm
 from glscl.scoring import similarity_matrix
 from glscl.splits import Split
 from glscl.stage import write_text
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
+LEAK = "released evaluation (leaks)"
+POST_PROCESSING = {
+    "QB-Norm (inductive)": lambda scores, bank, scale: qb_norm(scores, bank, beta=scale),
+    "NCL bias (inductive)": normalised,
+    "dual softmax (transductive)": lambda scores, bank, scale: dual_softmax(scores, beta=scale),
+}
 SELECTION_RULE = "best mean recall on the validation split, once per epoch"
 
 
 class Run(NamedTuple):
-    """One evaluated row: its name, split, seed (None without one), selection rule, and `metrics.per_query`."""
+    """One evaluated row: its name, split, seed (None without one), selection rule, and `metrics.per_query`.
+
+    processing: what was done to the scores afterwards; rows of different processing are never mixed.
+    """
 
     name: str
     split: str
     seed: int | None
     selection: str
     queries: dict[str, dict[str, np.ndarray]]
+    processing: str = "none"
 
 
 def evaluate(model, split: Split) -> dict[str, dict[str, np.ndarray]]:
     """Ranks of every query of a split, both directions; each text and video is encoded once."""
-    texts, videos = split.encode(model)
-    return per_query(similarity_matrix(model, texts, videos).numpy(), split.video_of_text.numpy())
+    return per_query(similarity_matrix(model, *split.encode(model)).numpy(), split.video_of_text.numpy())
+
+
+def post_processed(model, data: Split, test: Split, scores, bank_size: int) -> dict[str, dict]:
+    """What `per_query` gives for the scores (texts, videos) of the test split after each of `POST_PROCESSING`.
+
+    The bank of training queries holds `bank_size` videos of the split `data` at most, with one caption each: their
+    captions for text to video, the videos for video to text, scored by the same model with the test items. The inverse
+    temperature is the model's own, exp(logit_scale).
+    """
+    bank_texts, bank_videos = data.sample(bank_size).encode(model)
+    texts, videos = test.encode(model)
+    sides = {
+        "t2v": (np.asarray(scores), similarity_matrix(model, bank_texts, videos).numpy()),
+        "v2t": (np.asarray(scores).T, similarity_matrix(model, texts, bank_videos).numpy().T),
+    }
+    scale, right = model.head.logit_scale.exp().clamp(max=100).item(), test.video_of_text.numpy()
+    found = {}
+    for name, process in POST_PROCESSING.items():
+        t2v, v2t = (process(own, bank, scale) for own, bank in sides.values())
+        found[name] = {"t2v": per_query(t2v, right)["t2v"], "v2t": per_query(v2t.T, right)["v2t"]}
+    return found
 
 
 def rows(runs: list[Run], splits: dict[str, Split], **about) -> pd.DataFrame:
@@ -41,23 +72,27 @@ def rows(runs: list[Run], splits: dict[str, Split], **about) -> pd.DataFrame:
         size = {"texts": len(splits[run.split]), "videos": len(splits[run.split].videos)}
         for direction in DIRECTIONS:
             row = {"method": run.name, "split": run.split, "direction": direction, "seed": run.seed}
-            row |= {"selection": run.selection, **size, **about, "ties": "mid", "post_processing": "none"}
+            row |= {"selection": run.selection, **size, **about, "ties": "mid", "post_processing": run.processing}
             table.append(row | summarise(run.queries[direction]))
     return pd.DataFrame(table).astype({"seed": "Int64"}).round(4)
 
 
 def summary(runs: list[Run]) -> pd.DataFrame:
-    """One row per method, split, selection and direction: mean and sd over seeds, 95 % interval over queries.
+    """One row per method, split, selection, post-processing and direction: mean and sd over seeds, 95 % interval.
 
-    Columns: method, split, selection, direction, seeds, and for every metric its mean, `_sd`, `_low` and `_high`.
+    Columns: method, split, selection, post_processing, direction, seeds, and for every metric its mean, `_sd`, `_low`
+    and `_high`; the interval is over queries.
     """
     table = []
-    for name, split, selection in dict.fromkeys((run.name, run.split, run.selection) for run in runs):
-        same = [run.queries for run in runs if (run.name, run.split, run.selection) == (name, split, selection)]
+    kinds = dict.fromkeys((run.name, run.split, run.selection, run.processing) for run in runs)
+    for name, split, selection, processing in kinds:
+        kind = name, split, selection, processing
+        same = [r.queries for r in runs if (r.name, r.split, r.selection, r.processing) == kind]
         for direction in DIRECTIONS:
             queries = [found[direction] for found in same]
             metrics, edges = pd.DataFrame(map(summarise, queries)), intervals(queries)
-            row = {"method": name, "split": split, "selection": selection, "direction": direction, "seeds": len(same)}
+            row = dict(zip(("method", "split", "selection", "post_processing"), kind, strict=True))
+            row |= {"direction": direction, "seeds": len(same)}
             for metric in METRICS:
                 sd = metrics[metric].std(ddof=1) if len(same) > 1 else None
                 row |= {metric: metrics[metric].mean(), f"{metric}_sd": sd}
@@ -74,7 +109,11 @@ def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> di
     """
     k = int(metric.removeprefix("R@"))
     queries = {
-        name: [run.queries["t2v"] for run in runs if run[:2] == (name, "test") and run.selection == "selected"]
+        name: [
+            run.queries["t2v"]
+            for run in runs
+            if run[:2] == (name, "test") and (run.selection, run.processing) == ("selected", "none")
+        ]
         for name in (one, other)
     }
     hits = {name: np.stack([found["rank"] <= k - 1 for found in runs]).astype(float) for name, runs in queries.items()}
@@ -95,6 +134,13 @@ def shown(table: pd.DataFrame, metrics: list[str] = METRICS) -> pd.DataFrame:
             n if s != "last" else f"{n}, last epoch" for n, s in zip(table["method"], table["selection"], strict=True)
         ]
     }
+    if "temporal_layers" in table:
+        cells["temporal encoder"] = [
+            None if pd.isna(layers) else f"{layers:.0f} layers" if layers else "none"
+            for layers in table["temporal_layers"]
+        ]
+    if "post_processing" in table and (table["post_processing"] != "none").any():
+        cells["post-processing"] = table["post_processing"].tolist()
     for metric in metrics:
         arrow = "\N{DOWNWARDS ARROW}" if metric in ("MdR", "MnR") else "\N{UPWARDS ARROW}"
         edges = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], strict=True)
@@ -104,12 +150,18 @@ def shown(table: pd.DataFrame, metrics: list[str] = METRICS) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
+def reported(table: pd.DataFrame, direction: str, split: str = "test") -> pd.DataFrame:
+    """The rows of `summary` that are the study's results: selected on validation, without post-processing."""
+    kept = (table["selection"] != "last") & (table["post_processing"] == "none")
+    return table[(table["split"] == split) & (table["direction"] == direction) & kept]
+
+
 def main_table(folder: str | Path, datasets: list[str]) -> pd.DataFrame:
     """Text-to-video results of all datasets, from `results/<dataset>/table.csv`, as a reader sees them."""
     parts = []
     for dataset in datasets:
         table = pd.read_csv(Path(folder) / dataset / "table.csv")
-        chosen = table[(table["split"] == "test") & (table["direction"] == "t2v") & (table["selection"] != "last")]
+        chosen = reported(table, "t2v")
         counts = json.loads((Path(folder) / dataset / "data.json").read_text())["splits"]["test"]
         corpus = f"{dataset}, {counts['captions']:,} texts, {counts['videos']:,} videos"
         parts.append(shown(chosen, ["R@1", "R@5", "R@10", "MdR"]).assign(corpus=corpus))
@@ -121,13 +173,26 @@ def findings(folder: str | Path, datasets: list[str]) -> list[str]:
     """One sentence per dataset and question that the committed results answer."""
     sentences = []
     for dataset in datasets:
-        gains = json.loads((Path(folder) / dataset / "metrics.json").read_text())["glscl_minus_mean_pooling"]
-        points = {m: describe(gain["difference"], gain["low"], gain["high"]) for m, gain in gains.items()}
-        if points:
+        found = json.loads((Path(folder) / dataset / "metrics.json").read_text())
+        gains = [
+            f"{method} {describe(gain['R@1']['difference'], gain['R@1']['low'], gain['R@1']['high'])}"
+            for method, gain in found["glscl_minus"].items()
+            if found["temporal_layers"][method] == found["temporal_layers"]["glscl"]
+        ]
+        if gains:
             sentences.append(
-                f"On {dataset}, GLSCL minus mean pooling with the same temporal encoder is {points['R@1']} points of "
-                f"text-to-video R@1 and {points['R@10']} of R@10, the same queries under both."
+                f"On {dataset}, GLSCL minus the other heads under the same temporal encoder, in points of "
+                f"text-to-video R@1, the same queries under both: {'; '.join(gains)}."
             )
+        added = {kind: f"{points['mean']:+.1f}" for kind, points in found["added"].items()}
+        if leak := added.pop(LEAK, None):
+            sentences.append(
+                f"There T-MASS's released evaluation, which pools every gallery video with its own caption, would "
+                f"report {leak} points of R@1: it leaks and is no result."
+            )
+        if added:
+            means = ", ".join(f"{kind} {points}" for kind, points in added.items())
+            sentences.append(f"Post-processing, off in all other numbers, adds on average over heads: {means} points.")
         file = Path(folder) / dataset / "concepts.json"
         if file.exists():
             found = json.loads(file.read_text())
@@ -140,15 +205,37 @@ def findings(folder: str | Path, datasets: list[str]) -> list[str]:
     return sentences
 
 
+def cost_finding(folder: str | Path) -> str:
+    """What the cost notebook says of the published factor, in a sentence, from `results/costs.json`."""
+    found = json.loads((Path(folder) / "costs.json").read_text())
+    rival = found["over_glscl"]["x_clip"]
+    search, ends = rival["search"], {int(size): ratio for size, ratio in rival["end_to_end"].items()}
+    small, large = min(ends), max(ends)
+    measured = all(
+        row["repeats"]
+        for method in ("glscl", "x_clip")
+        for row in found["heads"][method]["short"]["queries"]
+        if row["gallery"] == large
+    )
+    return (
+        f"The published {rival['published']:.0f} times (X-CLIP over GLSCL) counts two inner products of a pair for "
+        f"GLSCL. Counted in full, X-CLIP's head does {rival['macs']['pair']:.0f} times GLSCL's work per pair; a search "
+        f"among {search['gallery']:,} videos takes it {search['ratio']:.1f} times as long, and a query from text to "
+        f"result, CLIP's text encoder included, {ends[small]:.2g} times against {small:,} videos and {ends[large]:.2g} "
+        f"times against {large:,}{'' if measured else ' (extrapolated)'}."
+    )
+
+
 MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
 
 
 def with_results(readme: str, folder: str | Path, datasets: list[str]) -> str:
-    """The README with the table and the findings between its two marks made anew from the results."""
+    """The README with the table and all findings between its two marks made anew from the results."""
     table = main_table(folder, datasets)
     lines = [table.columns, ["---"] * len(table.columns), *table.fillna("").itertuples(index=False)]
     body = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-    body += "\n\n" + "\n".join(f"* {sentence}" for sentence in findings(folder, datasets))
+    sentences = [*findings(folder, datasets), cost_finding(folder)]
+    body += "\n\n" + "\n".join(f"* {sentence}" for sentence in sentences)
     if not all(mark in readme for mark in MARKS):
         raise ValueError(f"README.md must hold the marks {MARKS[0]} and {MARKS[1]}, got none; put them back.")
     before, rest = readme.split(MARKS[0])

@@ -2,19 +2,22 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from glscl.inputs import Inputs, load_backbone
 from glscl.model import RetrievalModel
 from glscl.rivals import METHODS
-from glscl.splits import Split
+from glscl.splits import Split, open_split
 from glscl.stage import write_json
 from glscl.training import TrainSettings, train
 
@@ -22,50 +25,88 @@ from glscl.training import TrainSettings, train
 UNFINISHED = Path("work/.unfinished")
 
 
+class Job(NamedTuple):
+    """What every seed of one method is trained with."""
+
+    method: str
+    model: dict
+    clip: str
+    inputs: Inputs
+    work: Path
+    captions: pd.DataFrame
+    settings: TrainSettings
+    seeds: list[int]
+
+    def splits(self) -> tuple[Split, Split]:
+        """The training and the validation split."""
+        return tuple(
+            open_split(self.work, self.captions, name, self.inputs, self.settings.backbone) for name in ("train", "val")
+        )
+
+    def about(self) -> dict:
+        """What the result depends on."""
+        data, validation = self.splits()
+        return {
+            "method": self.method,
+            "model": self.model | {"words": self.inputs.words, "frames": data.frames},
+            "train": asdict(self.settings),
+            "data": [data.fingerprint(), validation.fingerprint()],
+            "pixels": self.inputs.processor.to_json_string(),
+            "code": _code(),
+        }
+
+
 def train_seeds(
     method: str,
     model_settings: dict,
     clip: str,
     inputs: Inputs,
-    data: Split,
-    validation: Split,
+    work: Path,
+    captions: pd.DataFrame,
     settings: TrainSettings,
     seeds: list[int],
     folder: Path,
 ) -> pd.DataFrame:
     """Train `method` once per seed and write `folder/seed-<seed>/`; return the learning curves of all seeds.
 
-    Each folder holds the selected model (`from_pretrained` loads it, `glscl.retriever` searches with it), the weights
-    of the last epoch in `last.safetensors`, the curve, and a model card. The folder appears when all are complete.
-    The trained weights also stay in work/.unfinished, so that a stage that fails later trains nothing again.
+    work, captions: the prepared corpus, as `glscl.splits.open_split` takes it. Each folder holds the selected model
+    (`from_pretrained` loads it, `glscl.retriever` searches with it), the weights of the last epoch in
+    `last.safetensors`, the curve, and a model card. The folder appears when all are complete. The trained weights also
+    stay in work/.unfinished, so that a stage that fails later trains nothing again.
+    Without a GPU the seeds are trained side by side, each in a process of its own with its share of the cores.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct study.seeds.")
-    model_settings = model_settings | {"words": inputs.words, "frames": data.frames}
-    about = {
-        "method": method,
-        "model": model_settings,
-        "train": asdict(settings),
-        "data": [data.fingerprint(), validation.fingerprint()],
-        "pixels": inputs.processor.to_json_string(),
-        "code": _code(),
-    }
+    job = Job(method, model_settings, clip, inputs, Path(work), captions, settings, seeds)
+    about = job.about()
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     complete = UNFINISHED / key / "complete"
     shutil.rmtree(complete, ignore_errors=True)
-    for number, seed in enumerate(seeds):
-        print(f"{method}, seed {seed} ({number + 1} of {len(seeds)})", flush=True)
-        torch.manual_seed(seed)
-        backbone = load_backbone(clip, settings.backbone, inputs)
-        model = METHODS[method].from_clip(backbone, **model_settings)
-        state = UNFINISHED / key / f"seed-{seed}-{_fingerprint(model)}"
-        train(model, data, validation, settings, seed, state)
-        _keep(model, inputs, state, complete / f"seed-{seed}", about)
+    if torch.cuda.is_available() or len(seeds) == 1:
+        for number in range(len(seeds)):
+            _train_seed(number, job, about, complete)
+    else:
+        # A server that has imported what training needs forks the processes: the imports take as long as an epoch.
+        multiprocessing.set_forkserver_preload([__name__])
+        given = job, about, complete, len(seeds)
+        torch.multiprocessing.start_processes(_train_seed, given, nprocs=len(seeds), start_method="forkserver")
     write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(complete, folder)
     return pd.concat([pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds], ignore_index=True)
+
+
+def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: int = 1) -> None:
+    if processes > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    seed = job.seeds[number]
+    torch.manual_seed(seed)
+    backbone = load_backbone(job.clip, job.settings.backbone, job.inputs)
+    model = METHODS[job.method].from_clip(backbone, **about["model"])
+    state = complete.parent / f"seed-{seed}-{_fingerprint(model)}"
+    train(model, *job.splits(), job.settings, seed, state, progress=processes == 1)
+    _keep(model, job.inputs, state, complete / f"seed-{seed}", about)
 
 
 def _keep(model: RetrievalModel, inputs: Inputs, state: Path, folder: Path, about: dict) -> None:
@@ -120,14 +161,14 @@ def _fingerprint(model: RetrievalModel) -> str:
 def _code() -> list[str]:
     """Hashes of the code that trains: a checkpoint of other code is not resumed."""
     here = Path(__file__).parent
-    names = ("config", "inputs", "losses", "metrics", "model", "scoring", "splits", "training")
+    names = ("config", "head", "inputs", "losses", "metrics", "model", "scoring", "splits", "training")
     files = [*(here / f"{name}.py" for name in names), *sorted(here.glob("rivals/*.py"))]
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
-def load_run(folder: Path, method: str, selection: str = "selected") -> RetrievalModel:
+def load_run(folder: Path, selection: str = "selected") -> RetrievalModel:
     """A model that `train_seeds` kept: the `selected` epoch or the `last` one, in evaluation mode on the GPU if any."""
-    model = METHODS[method].from_pretrained(folder)
+    model = METHODS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder)
     if selection == "last":
         model.load_state_dict(model.state_dict() | load_file(folder / "last.safetensors"))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -57,19 +57,20 @@ def flatten(sections: dict) -> dict:
     """Notebook parameters of entries of params.yaml, such as {"train": {...}, "datasets.scenes.train": {...}}.
 
     The keys of a mapping become parameters; any other entry becomes the parameter named by its last part. What
-    `datasets` says of one dataset replaces the general value. Raises ValueError where two general entries, or two of
-    one dataset, give the same name.
+    `datasets` says of one dataset replaces the general value, and what `methods` says of one method replaces both.
+    Raises ValueError where two general entries, or two of one dataset, give the same name.
     """
-    levels: tuple[dict, dict] = {}, {}
+    levels: dict[str, dict] = {"": {}, "datasets": {}, "methods": {}}
     origin = {}
     for section, value in sections.items():
-        flat = levels[section.startswith("datasets.")]
+        start = section.partition(".")[0]
+        flat = levels[start if start in levels else ""]
         entries = value if isinstance(value, dict) else {section.rpartition(".")[2]: value}
         for key, entry in entries.items():
             if key in flat:
                 raise ValueError(f"params.yaml gives {key!r} in both {origin[key]!r} and {section!r}; rename one")
             flat[key], origin[key] = entry, section
-    return levels[0] | levels[1]
+    return levels[""] | levels["datasets"] | levels["methods"]
 
 
 def declared_by_stage(root: Path, name: str) -> tuple[dict, str]:

@@ -78,13 +78,22 @@ def mean_recall(model: RetrievalModel, split: Split) -> float:
     return float(np.mean([metrics[direction][f"R@{k}"] for direction in ("t2v", "v2t") for k in (1, 5, 10)]))
 
 
-def train(model: RetrievalModel, data: Split, validation: Split, settings: TrainSettings, seed: int, folder: Path):
+def train(
+    model: RetrievalModel,
+    data: Split,
+    validation: Split,
+    settings: TrainSettings,
+    seed: int,
+    folder: Path,
+    progress: bool = True,
+):
     """Train, and write `selected.safetensors`, `last.safetensors` and `curve.csv` into `folder`.
 
     The selected weights are those of the epoch with the best `mean_recall` on `validation`; both files hold the
     trained weights. After every epoch the whole state is stored in `folder`, and a run that was stopped goes on from
     there to the same numbers: each epoch draws its order and its dropout from (seed, epoch) alone.
-    If the run is complete already, the model is left as it is: the files hold the result.
+    If the run is complete already, the model is left as it is: the files hold the result. Every epoch prints a line;
+    `progress` adds a bar for its steps.
     Raises ValueError for fewer texts than one batch, or a loss that is not finite.
     """
     if (folder / "curve.csv").exists():
@@ -109,7 +118,10 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
     for epoch in range(len(curve), settings.epochs):
         torch.manual_seed(_mix(seed, epoch))
         shuffle.manual_seed(_mix(seed, epoch))
-        terms = _epoch(accelerator, model, optimizer, loader, settings, epoch, steps)
+        with tqdm(
+            loader, f"seed {seed}, epoch {epoch + 1}/{settings.epochs}", unit="step", disable=not progress
+        ) as bar:
+            terms = _epoch(accelerator, model, optimizer, bar, settings, epoch * len(loader), steps)
         score = mean_recall(model, validation)
         best = max((row["val_mean_recall"] for row in curve), default=-1.0)
         curve.append({"seed": seed, "epoch": epoch + 1, "step": (epoch + 1) * len(loader)} | terms)
@@ -117,6 +129,7 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
         if score > best:
             selected = {name: p.detach().cpu().clone() for name, p in trained.items()}
         _store(folder, trained, selected, optimizer, curve)
+        print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
     save_file(selected, folder / "selected.safetensors")
     save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / "last.safetensors")
     pd.DataFrame(curve).to_csv(folder / "curve.partial", index=False)
@@ -125,43 +138,43 @@ def train(model: RetrievalModel, data: Split, validation: Split, settings: Train
         shutil.rmtree(checkpoint)
 
 
+EPOCH = (
+    "seed {seed}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation recall {val_mean_recall:.1f}, "
+    "{items_per_second:.0f} texts/s, {data_wait_share:.0%} of the time waiting for data"
+)
+
+
 def _mix(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def _epoch(accelerator, model, optimizer, loader, settings, epoch: int, steps: int) -> dict[str, float]:
+def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps: int) -> dict[str, float]:
     model.train()
     sums: dict[str, float] = {}
     start = waited = time.perf_counter()
     waiting = 0.0
-    with tqdm(loader, desc=f"epoch {epoch + 1}/{settings.epochs}", unit="step") as bar:
-        for number, batch in enumerate(bar):
-            waiting += time.perf_counter() - waited
-            factor = learning_rate_factor(epoch * len(loader) + number, steps, settings.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * factor
-            with accelerator.autocast():
-                loss = model.loss(encode_texts(model, batch), encode_videos(model, batch))
-            if not torch.isfinite(loss["total"]):
-                values = {name: term.item() for name, term in loss.items()}
-                raise ValueError(f"the loss must be finite, got {values}; lower the learning rate or check the inputs.")
-            optimizer.zero_grad()
-            accelerator.backward(loss["total"])
-            accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
-            optimizer.step()
-            sums = {name: sums.get(name, 0.0) + term.item() for name, term in loss.items()}
-            waited = time.perf_counter()
-            means = {name: value / (number + 1) for name, value in sums.items()}
-            pace = {
-                "items/s": (number + 1) * settings.batch_size / (waited - start),
-                "wait": waiting / (waited - start),
-            }
-            bar.set_postfix({k: f"{v:.3g}" for k, v in (means | pace).items()}, refresh=False)
-    return {f"loss_{name}": value for name, value in means.items()} | {
+    for number, batch in enumerate(batches, 1):
+        waiting += time.perf_counter() - waited
+        factor = learning_rate_factor(before + number - 1, steps, settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        with accelerator.autocast():
+            loss = model.loss(encode_texts(model, batch), encode_videos(model, batch))
+        if not torch.isfinite(loss["total"]):
+            values = {name: term.item() for name, term in loss.items()}
+            raise ValueError(f"the loss must be finite, got {values}; lower the learning rate or check the inputs.")
+        optimizer.zero_grad()
+        accelerator.backward(loss["total"])
+        accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        optimizer.step()
+        sums = {name: sums.get(name, 0.0) + term.item() for name, term in loss.items()}
+        waited = time.perf_counter()
+        batches.set_postfix(loss=f"{sums['total'] / number:.3g}", refresh=False)
+    return {f"loss_{name}": value / number for name, value in sums.items()} | {
         "lr_factor": factor,
         "seconds": waited - start,
-        "items_per_second": pace["items/s"],
-        "data_wait_share": pace["wait"],
+        "items_per_second": number * settings.batch_size / (waited - start),
+        "data_wait_share": waiting / (waited - start),
     }
 
 

@@ -12,6 +12,7 @@ from glscl import stage
 from tests.browser import Browser
 
 ROOT = Path(__file__).parents[1]
+METHODS = ["clip4clip_seqTransf", "t_mass", "cross_encoder_temporal", "glscl"]
 SMALL = {"train": 24, "val": 10, "test": 10}
 
 
@@ -34,9 +35,10 @@ def project(bundled, tmp_path_factory):
     for video in captions["video"].unique():
         shutil.copy(bundled / f"scenes/videos/{video}.mp4", corpus / "videos")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["study"] |= {"datasets": ["scenes"], "seeds": [0, 1]}
+    params["study"] |= {"datasets": ["scenes"], "seeds": [0, 1], "methods": METHODS}
     params["train"] |= {"epochs": 2, "batch_size": 32}
     params["concepts"] |= {"pairs": 8, "perplexity": 5}
+    params["costs"] |= {"galleries": [20, 40], "memory_gb": 1.0, "patience": 0.1, "blocks": 2}
     params["datasets"]["scenes"]["inputs"]["frames"] = 4
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return root
@@ -47,9 +49,11 @@ def run(root: Path, number: str, *assignments: str) -> int:
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     notebook = next((root / "notebooks").glob(f"{number}_*.ipynb"))
     declared = stages[notebook.stem.partition("_")[2]]["params"]
+    given = dict(assignment.split("=") for assignment in assignments)
     sections = ",".join(declared).replace("${item.dataset}", "scenes")
+    sections = sections.replace("${item.method}", given.get("method", ""))
     name = "-".join([notebook.stem, *(value.partition("=")[2] for value in assignments)])
-    output = root / "work" / ("notebooks" if assignments else "") / f"{name}.ipynb"
+    output = root / "work" / ("" if number == "07" else "notebooks") / f"{name}.ipynb"
     return stage.main([str(notebook), str(output), *assignments, "--sections", sections])
 
 
@@ -58,13 +62,14 @@ def test_the_whole_pipeline_on_a_small_corpus(project, tmp_path):
     (project / "results/scenes").mkdir(parents=True)
     for number in ("01", "02"):
         assert run(project, number, "dataset=scenes") == 0
-    for method in ("mean_pooling", "glscl"):
+    for method in METHODS:
         assert run(project, "03", "dataset=scenes", f"method={method}") == 0
     for number in ("04", "05"):
         assert run(project, number, "dataset=scenes") == 0
-    assert run(project, "06") == 0
+    for number in ("06", "07"):
+        assert run(project, number) == 0
     table = pd.read_csv(project / "results/scenes/table.csv")
-    assert {"glscl", "mean_pooling", "chance", "oracle", "words to thumbnails"} <= set(table["method"])
+    assert {*METHODS, "chance", "oracle", "words to thumbnails"} <= set(table["method"])
     rows = pd.read_csv(project / "results/scenes/rows.csv")
     assert set(rows.loc[rows["method"] == "glscl", "seed"]) == {0, 1}
     assert (rows["missing"] == 0).all()
@@ -75,6 +80,7 @@ def test_the_whole_pipeline_on_a_small_corpus(project, tmp_path):
         "03_train.html",
         "04_evaluate.html",
         "05_concepts.html",
+        "06_costs.html",
         "index.html",
     ]
     with Browser(1280, 900) as browser:
