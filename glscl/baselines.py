@@ -39,14 +39,13 @@ def words_to_thumbnails(data: Split, test: Split, store: FrameStore, strength: f
 
     Learnt on the captions and videos of `data`; the score is the cosine with the predicted, centred thumbnail.
     """
-    row = {video: i for i, video in enumerate(store.videos)}
 
     def thumbnails(videos: list[str]) -> np.ndarray:
-        step = store.frames.shape[2] // THUMBNAIL
+        step = store.size // THUMBNAIL
         side = THUMBNAIL * step
 
         def thumbnail(video: str) -> np.ndarray:
-            picture = store.frames[row[video], : store.counts[row[video]], :side, :side].mean(0)
+            picture = store.frames(video)[:, :side, :side].mean(0)
             return picture.reshape(THUMBNAIL, step, THUMBNAIL, step, 3).mean((1, 3)).ravel()
 
         return np.stack([thumbnail(video) for video in videos])

@@ -1,6 +1,10 @@
-"""Sampling and decoding the frames of one video file."""
+"""Frames of one video file: where they lie, how they are decoded, and how they are compressed for the store."""
 
+import hashlib
+import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -8,62 +12,145 @@ from PIL import Image
 
 # A file counts as truncated below this share of its claimed duration, or when a larger rest of its packets is broken.
 WHOLE = 0.8
+MODES = ("uniform", "head", "fps")
 
 
 class VideoError(ValueError):
     """A video file that cannot give its frames; the message is one sentence with the file and the remedy."""
 
 
-def sample_times(duration: float, frames: int) -> np.ndarray:
-    """Return the centres of `frames` equal segments of `duration` seconds: (k + 1/2) * duration / frames, (frames,)."""
-    return (np.arange(frames) + 0.5) * duration / frames
+@dataclass(frozen=True)
+class Sampling:
+    """Where the frames of a video lie: it is cut into segments, and a sample takes one frame of each.
+
+    frames: segments per video, at most.
+    mode: `uniform`: `frames` equal segments of the whole video. `head`: the first `frames` segments of 1 / fps
+        seconds. `fps`: segments of 1 / fps seconds over the whole video; of more than `frames` evenly spread ones
+        remain, the first and the last among them, as in the release.
+    fps: segments per second, for `head` and `fps`; the last segment may be shorter.
+    offsets: places per segment, odd: the centres of as many equal parts of it. Evaluation looks at the middle place,
+        which is the centre of the segment whatever `offsets` is; training may draw another.
+    """
+
+    frames: int
+    mode: str = "uniform"
+    fps: float = 1.0
+    offsets: int = 1
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"sampling is one of {', '.join(MODES)}, got {self.mode!r}: correct the spelling")
+        if self.frames < 1 or not 0 < self.fps < np.inf or self.offsets < 1 or self.offsets % 2 == 0:
+            raise ValueError(
+                f"sampling needs frames >= 1, fps > 0 and an odd number of offsets, got {self.frames}, {self.fps} and "
+                f"{self.offsets}: correct it"
+            )
+
+    def times(self, duration: float) -> np.ndarray:
+        """Return the places in a video of `duration` seconds, in seconds, (segments, offsets), segments <= frames."""
+        if self.mode == "uniform":
+            borders = np.linspace(0, duration, self.frames + 1)
+            first, last = borders[:-1], borders[1:]
+        else:
+            duration = min(duration, self.frames / self.fps) if self.mode == "head" else duration
+            count = max(1, int(np.ceil(duration * self.fps - 1e-6)))
+            kept = np.linspace(0, count - 1, min(count, self.frames)).astype(int)
+            first, last = kept / self.fps, np.minimum((kept + 1) / self.fps, duration)
+        return first[:, None] + (last - first)[:, None] * (np.arange(self.offsets) + 0.5) / self.offsets
+
+    def choose(self, video: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        """Return which place of each segment of `video` is looked at, int (frames,): training and evaluation ask here.
+
+        draw: None, the middle place, for evaluation; or (seed, epoch), a random place, for training. It depends on
+            seed, epoch and the video's id alone, and so neither on the order nor on the number of processes.
+        """
+        if draw is None:
+            return np.full(self.frames, self.offsets // 2)
+        identity = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8])
+        return np.random.default_rng([*draw, identity]).integers(self.offsets, size=self.frames)
+
+
+class Decoded(NamedTuple):
+    """The frames of one video.
+
+    images: the distinct frames in order of display, each uint8 (size, size, 3).
+    shown: int (segments, offsets), which of the images is on display at each place of the sampling.
+    seconds: duration of the decoded video, or of the part asked for.
+    """
+
+    images: list[np.ndarray]
+    shown: np.ndarray
+    seconds: float
 
 
 def decode_frames(
     path: str | Path, frames: int, size: int, start: float | None = None, end: float | None = None
 ) -> np.ndarray:
-    """Decode the RGB frames displayed at the sample times of a file, or of its part from `start` to `end`.
+    """Decode the frames at the centres of `frames` equal segments: `decode_video` with `Sampling(frames)`.
+
+    Returns:
+        uint8 (frames_found, size, size, 3), 1 <= frames_found <= frames, in order of display.
+    """
+    return np.stack(decode_video(path, Sampling(frames), size, start, end).images)
+
+
+def decode_video(
+    path: str | Path, sampling: Sampling, size: int, start: float | None = None, end: float | None = None
+) -> Decoded:
+    """Decode the RGB frames on display at the places of a sampling, in a file or in its part from `start` to `end`.
 
     Times are those of the decoded frames, in seconds since the first one; the container's claims place no sample.
-    A frame is displayed until the next one comes. A frame that is displayed at several sample times is given once,
-    so a short video gives fewer frames. The shortest side is resized to `size` (bicubic), then the centre is cut.
+    A frame is on display until the next one comes. A frame that is on display at several places is given once, so a
+    short video gives fewer frames. The shortest side is resized to `size` (bicubic), then the centre is cut.
 
     Packets that do not decode are skipped as players do. The file is refused as truncated when more than 20 % of its
     packets are broken, or when the decoded frames cover less than 80 % of the duration that the container claims for
-    the video stream (in the part asked for).
+    the video stream (in the part asked for; `head` asks for no more than it needs).
 
     Args:
         path: the file.
-        frames: number of sample times, at least 1.
+        sampling: the places.
         size: side of the square frames, pixels.
         start: seconds; None or NaN = the beginning.
         end: seconds; None or NaN = the end.
 
-    Returns:
-        uint8 (frames_found, size, size, 3), 1 <= frames_found <= frames, in order of display.
-
     Raises:
         VideoError: the file is absent, empty, a folder, no video, unreadable or truncated, or ends before `start`.
-        ValueError: `end` is not after `start`, or `frames` or `size` is below 1.
+        ValueError: `end` is not after `start`, or `size` is below 1.
     """
     start, end = (None if value is None or np.isnan(value) else float(value) for value in (start, end))
     part = (start or 0.0, np.inf if end is None else end)
-    if not 0 <= part[0] < part[1] or frames < 1 or size < 1:
-        raise ValueError(f"{path}: needs 0 <= start < end and frames, size >= 1, got {start}, {end}, {frames}, {size}")
+    if not 0 <= part[0] < part[1] or size < 1:
+        raise ValueError(f"{path}: needs 0 <= start < end and size >= 1, got {start}, {end} and {size}: correct it")
+    if sampling.mode == "head":
+        part = (part[0], min(part[1], part[0] + sampling.frames / sampling.fps))
     if reason := unfit(path):
         raise VideoError(reason)
     try:
         # The packets tell which frames will be wanted; where decoding gives other times, it runs once more with those.
-        wanted = _displayed(*_packet_times(path), part, frames)
+        wanted = _displayed(*_packet_times(path), part, sampling)
         times, stop, images = _decode(path, part, size, wanted)
-        shown = _displayed(times, stop, part, frames)
-        if not set(shown) <= set(images):
+        shown = _displayed(times, stop, part, sampling)
+        if not set(shown.flat) <= images.keys():
             images = _decode(path, part, size, shown)[2]
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(f"{path} cannot be read as a video ({error.strerror}): get or encode it again") from error
-    if not shown:
+    if not shown.size:
         raise VideoError(f"{path} ends at {stop:.2f} s, before the start {part[0]:.2f} s: correct the annotation")
-    return np.stack([images[index] for index in shown])
+    kept, shown = np.unique(shown, return_inverse=True)
+    return Decoded([images[index] for index in kept], shown, min(part[1], stop) - part[0])
+
+
+def compress(image: np.ndarray, quality: int) -> bytes:
+    """Compress a frame, uint8 (size, size, 3), as JPEG of this quality, 1 to 95; colours keep full resolution."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:4:4")
+    return file.getvalue()
+
+
+def decompress(jpeg: bytes | memoryview) -> np.ndarray:
+    """Return the frame of `compress`, uint8 (size, size, 3)."""
+    return np.asarray(Image.open(io.BytesIO(jpeg)))
 
 
 def unfit(path: str | Path) -> str | None:
@@ -76,14 +163,14 @@ def unfit(path: str | Path) -> str | None:
     return None if path.stat().st_size else f"{path} is empty (0 bytes): get it again"
 
 
-def _displayed(times: np.ndarray, stop: float, part: tuple[float, float], frames: int) -> list[int]:
-    """Return the indices, without repetition, of the frames on display at the sample times; empty after the end."""
+def _displayed(times: np.ndarray, stop: float, part: tuple[float, float], sampling: Sampling) -> np.ndarray:
+    """Return the index of the frame on display at each place, (segments, offsets); without segments after the end."""
     first, last = part[0], min(part[1], stop)
     if len(times) == 0 or first >= last:
-        return []
-    # A sample on the very border of two frames takes the later one, however its time was rounded.
-    at = first + sample_times(last - first, frames) + 1e-6
-    return np.unique(np.searchsorted(times, at, side="right").clip(1) - 1).tolist()
+        return np.zeros((0, sampling.offsets), int)
+    # A place on the very border of two frames takes the later one, however its time was rounded.
+    at = first + sampling.times(last - first) + 1e-6
+    return np.searchsorted(times, at, side="right").clip(1) - 1
 
 
 def _stream(container, path):
@@ -114,9 +201,9 @@ def _packet_times(path) -> tuple[np.ndarray, float]:
     return (times[:, 0] - times[0, 0], times[-1].sum() - times[0, 0]) if found else (times[:, 0], 0.0)
 
 
-def _decode(path, part, size: int, wanted: list[int]) -> tuple[np.ndarray, float, dict[int, np.ndarray]]:
+def _decode(path, part, size: int, wanted: np.ndarray) -> tuple[np.ndarray, float, dict[int, np.ndarray]]:
     """Decode up to the end of `part`; return the times (decoded,), the end of the last frame and the wanted frames."""
-    times, images, wanted = [], {}, set(wanted)
+    times, images, wanted = [], {}, set(wanted.flat)
     packets = broken = 0
     origin = stop = 0.0
     with av.open(str(path), metadata_errors="replace") as container:
@@ -170,3 +257,26 @@ def _square(frame, size: int) -> np.ndarray:
     image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+class Header(NamedTuple):
+    """What a file claims of its pictures: seconds (0 where it claims none), width and height (pixels)."""
+
+    seconds: float
+    width: int
+    height: int
+
+
+def read_header(path: str | Path) -> Header:
+    """Open a file and read what it claims of its pictures. Cheap, as it decodes next to nothing, and hence no proof.
+
+    Raises VideoError: the file is absent, empty, a folder, no video, or its header is unreadable.
+    """
+    if reason := unfit(path):
+        raise VideoError(reason)
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            stream = _stream(container, path)
+            return Header(_claimed_duration(container, stream), stream.width, stream.height)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(f"{path} cannot be read as a video ({error.strerror}): get or encode it again") from error

@@ -24,6 +24,8 @@ class Split:
     captions: table with columns `caption_id`, `video`, `text`, one row per text. videos: ids in gallery order.
     video_of_text: (texts,), positions in `videos`. Tensors of texts have `texts` rows, tensors of videos `videos` rows.
     A batch holds `token_ids` and `pixels` for the whole model, or `sentence`, `words` and `frames` for a head alone.
+    draw: None, or (seed, epoch), with which `__getitems__` takes other frames of the store than evaluation does; see
+        `glscl.decoding.Sampling.choose`. Cached states know the frames of evaluation alone.
     """
 
     def __init__(self, captions: pd.DataFrame, texts: dict[str, Tensor], videos: dict[str, Tensor], store=None):
@@ -31,18 +33,18 @@ class Split:
         self.videos = list(dict.fromkeys(self.captions["video"]))
         self.video_of_text = torch.tensor(self.captions["video"].map({v: i for i, v in enumerate(self.videos)}).values)
         self._texts, self._videos, self._store = texts, videos, store
+        self.draw: tuple[int, int] | None = None
 
     @classmethod
     def from_store(cls, captions: pd.DataFrame, store: FrameStore, inputs: Inputs) -> "Split":
         """A split whose batches hold tokens and normalised pixels, read from the frame store."""
         _require_captions(captions)
         token_ids, word_mask = inputs.tokenise(captions["text"].tolist())
-        row = {video: i for i, video in enumerate(store.videos)}
-        if absent := sorted(set(captions["video"]) - row.keys()):
+        if absent := sorted(set(captions["video"]) - store.row.keys()):
             raise ValueError(
                 f"the frame store must hold every video, {absent[0]!r} is absent; run the prepare stage again."
             )
-        rows = [row[video] for video in dict.fromkeys(captions["video"])]
+        rows = [store.row[video] for video in dict.fromkeys(captions["video"])]
         frame_mask = torch.as_tensor(store.mask[rows]).long()
         texts, videos = {"token_ids": token_ids, "word_mask": word_mask}, {"frame_mask": frame_mask}
         return cls(captions, texts, videos, (store, rows, inputs))
@@ -67,9 +69,9 @@ class Split:
         return len(self.captions)
 
     def __getitems__(self, texts: list[int]) -> dict[str, Tensor]:
-        """The batch of these texts and the video of each."""
+        """The batch of these texts and the video of each, whose frames `draw` chooses."""
         index = torch.as_tensor(texts)
-        return self.text_batch(index) | self.video_batch(self.video_of_text[index])
+        return self.text_batch(index) | self.video_batch(self.video_of_text[index], self.draw)
 
     @property
     def frames(self) -> int:
@@ -101,13 +103,14 @@ class Split:
         """Tensors of these texts."""
         return {name: _full(tensor[index]) for name, tensor in self._texts.items()}
 
-    def video_batch(self, index: Tensor) -> dict[str, Tensor]:
-        """Tensors of these videos."""
+    def video_batch(self, index: Tensor, draw: tuple[int, int] | None = None) -> dict[str, Tensor]:
+        """Tensors of these videos; from a store, those of the evaluation sample unless drawn by (seed, epoch)."""
         batch = {name: _full(tensor[index]) for name, tensor in self._videos.items()}
         if self._store:
             store, rows, inputs = self._store
-            pixels = inputs.normalise(store.frames[[rows[i] for i in index]])
-            batch["pixels"] = pixels * batch["frame_mask"][..., None, None, None]
+            frames, mask = store.read([rows[i] for i in index], draw)
+            batch["frame_mask"] = torch.as_tensor(mask).long()
+            batch["pixels"] = inputs.normalise(frames) * batch["frame_mask"][..., None, None, None]
         return batch
 
     def encode(self, model: RetrievalModel, batch_size: int = 256):

@@ -12,7 +12,7 @@ from glscl.corpora import read_corpus
 from glscl.inputs import Inputs, load_backbone
 from glscl.model import GLSCL
 from glscl.splits import Split, save_states
-from glscl.video import FrameStore, write_store
+from glscl.video import FrameStore, Sampling, write_store
 
 TINY_CLIP = {
     "projection_dim": 32,
@@ -92,7 +92,7 @@ def corpus(bundled, tmp_path_factory):
     table = pd.concat(
         [rows[rows["video"].isin(rows["video"].unique()[: kept[s]])] for s, rows in table.groupby("split") if s in kept]
     )
-    write_store(work / "frames", table.drop_duplicates("video"), 4, 64, workers=1, progress=False)
+    write_store(work / "frames", table.drop_duplicates("video"), Sampling(4), 64, workers=1, progress=False)
     inputs = Inputs.from_pretrained(bundled / "tiny-clip", 24)
     clip = load_backbone(bundled / "tiny-clip", "frozen", inputs)
     for name, rows in table.groupby("split"):

@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 
 from glscl.model import GLSCL
 from glscl.splits import Split, encode_texts, encode_videos, open_split
-from glscl.video import FrameStore
+from glscl.training import TrainSettings, train
+from glscl.video import FrameStore, Sampling, write_store
 
 
 @pytest.fixture
@@ -71,3 +72,46 @@ def test_a_text_alone_is_encoded_as_in_its_batch(corpus, model):
         with torch.inference_mode():
             alone = encode_texts(model, split.text_batch(torch.tensor([5])))
         torch.testing.assert_close(alone.concepts[0], split.encode(model)[0].concepts[5], atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def drawing(corpus, tmp_path):
+    """Training captions of 12 clips, with a store that keeps three places per segment."""
+    captions = corpus["captions"].query("split == 'train'")
+    captions = captions[captions["video"].isin(captions["video"].unique()[:12])]
+    write_store(
+        tmp_path / "frames",
+        captions.drop_duplicates("video"),
+        Sampling(4, offsets=3),
+        corpus["inputs"].size,
+        workers=1,
+        progress=False,
+    )
+    return Split.from_store(captions, FrameStore(tmp_path / "frames"), corpus["inputs"])
+
+
+def test_a_draw_changes_the_frames_of_training_and_nothing_else(drawing, model):
+    index = [5, 40, 5, 17]
+    evaluated, before = drawing.__getitems__(index), drawing.encode(model)[1].frames
+    drawing.draw = (0, 3)
+    drawn = drawing.__getitems__(index)
+    assert not torch.equal(drawn["pixels"], evaluated["pixels"])
+    assert torch.equal(drawn["token_ids"], evaluated["token_ids"])
+    assert torch.equal(drawn["pixels"][0], drawn["pixels"][2])
+    assert torch.equal(drawing.__getitems__(index[::-1])["pixels"].flip(0), drawn["pixels"])
+    assert torch.equal(drawing.encode(model)[1].frames, before)
+    assert drawing.sample(3).draw is None
+
+
+def test_training_draws_anew_in_every_epoch_and_validation_never(drawing, corpus, model, tmp_path, monkeypatch):
+    draws, read = [], FrameStore.read
+
+    def record(store, rows, draw=None):
+        draws.append((store.folder.parent == tmp_path, draw))
+        return read(store, rows, draw)
+
+    monkeypatch.setattr(FrameStore, "read", record)
+    settings = TrainSettings(2, 32, 1e-3, 1e-6, 0.2, 0.1, 1.0, "finetuned")
+    train(model, drawing, splits(corpus, "val")[1], settings, 7, tmp_path / "run", progress=False)
+    assert {draw for training, draw in draws if training} == {(7, 0), (7, 1)}
+    assert {draw for training, draw in draws if not training} == {None}
