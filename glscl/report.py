@@ -5,9 +5,7 @@ python -m glscl.report single work/notebooks/04_evaluate-scenes.ipynb evaluate.h
 
 import argparse
 import base64
-import hashlib
 import html
-import mimetypes
 import re
 import sys
 from itertools import groupby
@@ -21,24 +19,40 @@ from pygments.formatters import HtmlFormatter
 
 from glscl.figures import PLOTLY_MIME, figure_html
 from glscl.page import facts_table, page
-from glscl.stage import project_root, write_text
+from glscl.preview import preview
+from glscl.stage import write_text
 
 INDEX_LINK = '<a href="index.html">All reports</a>'
 CODE_TOGGLE = '<label><input type="checkbox" id="show-code"> Show code</label>'
 EMBEDS = r"<(?:script|link|img|video|audio|source|iframe)\b[^>]*?"
 EXTERNAL = re.compile(EMBEDS + r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
-PLAYER = 'controls muted loop playsinline preload="metadata"'
-CLIP = re.compile(r'<video\b[^>]*\bdata-clip="([^"]*)"[^>]*>')
+PLAYER = 'width="224" controls autoplay muted loop playsinline'
 
 
-def clip_html(path: str | Path, caption: str = "") -> str:
-    """HTML that plays the clip at `path`, relative to the project root, for `IPython.display.HTML` in a notebook.
+def clips_html(found: dict[str, list[tuple[str | Path, str]]], megabytes: float) -> str:
+    """HTML with the clips inside it, under one heading per sentence: it plays anywhere, from Jupyter to a mailed page.
 
-    Jupyter plays it from notebooks/; a report carries its own copy. `caption` is any text, and is escaped.
+    found: for each sentence the video files, anywhere on the disk, and their captions; all text is escaped. Files are
+    embedded as `glscl.preview` copies in this order, as long as the HTML stays below so many megabytes of clips; a
+    clip beyond that keeps its caption, which then says so. Raises VideoError at a file that cannot be read.
     """
-    clip = html.escape(Path(path).as_posix())
-    video = f'<video {PLAYER} src="../{clip}" data-clip="{clip}"></video>'
-    return f"<figure>{video}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    left, parts = megabytes * 1e6, []
+    for sentence, clips in found.items():
+        figures = []
+        for path, caption in clips:
+            content = base64.b64encode(preview(path)).decode() if left > 0 else ""
+            if 0 < len(content) <= left:
+                left -= len(content)
+                video = f'<video {PLAYER} src="data:video/mp4;base64,{content}"></video>'
+            else:
+                left, video = 0, ""
+                caption = f"{caption} (not shown: the clips of this page are limited to {megabytes:g} MB)"
+            figures.append(
+                f'<figure style="width: 224px">{video}<figcaption>{html.escape(caption)}</figcaption></figure>'
+            )
+        row = f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{"".join(figures)}</div>'
+        parts.append(f"<h3>{html.escape(sentence)}</h3>{row}")
+    return "".join(parts)
 
 
 def title_and_question(notebook: Path) -> tuple[str, str]:
@@ -86,31 +100,11 @@ def _render(notebook: Path, key: str) -> tuple[str, str]:
     return tuple(exporter.from_notebook_node(part)[0] for part in parts)
 
 
-def _place_clips(body: str, root: Path, folder: Path | None) -> str:
-    """Point each clip of `clip_html` to its copy under `folder`/media, or to its own bytes where `folder` is None."""
-
-    def place(match: re.Match) -> str:
-        clip = root / html.unescape(match[1])
-        if not clip.is_file():
-            raise FileNotFoundError(f"the notebook shows {clip}, which is not there; run the stage that makes it")
-        content = clip.read_bytes()
-        if folder is None:
-            kind = mimetypes.guess_type(clip.name)[0] or "video/mp4"
-            return f'<video {PLAYER} src="data:{kind};base64,{base64.b64encode(content).decode()}#t=0.1">'
-        # the same clip is stored once, and two clips of one name do not meet
-        copy = folder / "media" / f"{hashlib.sha256(content).hexdigest()[:16]}{clip.suffix}"
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(content)
-        return f'<video {PLAYER} src="media/{copy.name}#t=0.1">'  # browsers then show that frame before it plays
-
-    return CLIP.sub(place, body)
-
-
 def export_page(notebooks: list[str | Path], out_html: str | Path, single: bool = False) -> Path:
     """Write executed runs of one notebook, such as one per dataset, as a page that needs no network, code folded away.
 
-    Beside the page come assets/plotly.min.js, shared by all pages of a folder, and media/ with its clips; `single`
-    puts both into the page instead. Raises ValueError where a notebook embeds something from the network.
+    Beside the page comes assets/plotly.min.js, shared by all pages of a folder; `single` puts it into the page instead.
+    Raises ValueError where a notebook embeds something from the network.
     """
     out_html = Path(out_html)
     results, bodies = [], []
@@ -121,7 +115,7 @@ def export_page(notebooks: list[str | Path], out_html: str | Path, single: bool 
         name, result = html.escape(run_name(notebook)), html.escape(headline(notebook))
         results.append(f'<p class="headline">{result}</p>' if result else "")
         heading = f'<h2 class="run" id="{name}">{name}</h2>' if len(notebooks) > 1 else ""
-        bodies.append(heading + _place_clips(body, project_root(notebook.parent), None if single else out_html.parent))
+        bodies.append(heading + body)
     links = " · ".join(f'<a href="#{html.escape(n)}">{html.escape(n)}</a>' for n in map(run_name, map(Path, notebooks)))
     body = intro + "".join(results) + (f"<p>Runs: {links}</p>" if len(notebooks) > 1 else "") + "".join(bodies)
     script = ""

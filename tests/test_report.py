@@ -13,6 +13,7 @@ from nbformat import v4
 
 from glscl import figures, report
 from tests.browser import Browser
+from tests.clips import grey, write_clip
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 WHERE = """(() => {
@@ -42,9 +43,7 @@ def mime(figure) -> dict:
 @pytest.fixture
 def notebook(tmp_path):
     """Path of an executed notebook with a hostile caption, a figure with clips, a plain figure, and a clip."""
-    (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "a&b.mp4").write_bytes(b"not really a film")
+    film = write_clip(tmp_path / "a&b.mp4", grey(10))
     shown = figures.with_media(scatter(), {"black": strip(0), "white": strip(255)}, [HOSTILE, "a & b"])
     plain = {figures.PLOTLY_MIME: json.loads(go.Figure(go.Bar(y=[1, 2])).to_json())}
     bar = "UserWarning: look\n\r 0%|   | 0/3\r100%|###| 3/3 [00:01]\n"
@@ -58,7 +57,7 @@ def notebook(tmp_path):
             "# Concepts: do they *differ*?\n\nDo the `K` concepts of\na clip differ?\n\nReads: nothing."
         ),
         cell("shown_code = 1", media=mime(shown), plain=plain),
-        cell("clip()", clip={"text/html": report.clip_html("work/a&b.mp4", HOSTILE)}),
+        cell("clip()", clip={"text/html": report.clips_html({HOSTILE: [(film, HOSTILE)]}, 4)}),
         v4.new_code_cell("noise()", outputs=[v4.new_output("stream", name="stderr", text=bar)]),
     ]
     path = tmp_path / "reports" / "notebooks" / "07_concepts.ipynb"
@@ -81,21 +80,13 @@ def build(notebook, tmp_path):
     )
 
 
-def test_folder_holds_the_library_and_each_clip_once(build):
+def test_folder_holds_the_pages_and_the_library_alone(build):
     folder = build().parent
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    clip = next((folder / "media").iterdir())
-    assert clip.read_bytes() == b"not really a film"
-    expected = [
-        "07_concepts.html",
-        "assets/plotly.min.js",
-        "index.html",
-        f"media/{clip.name}",
-    ]
-    assert names == expected
+    assert names == ["07_concepts.html", "assets/plotly.min.js", "index.html"]
     page = (folder / "07_concepts.html").read_text()
     assert page.count("Plotly.newPlot") == 4  # two figures of each of two runs
-    assert f'src="media/{clip.name}#t=0.1"' in page
+    assert page.count('src="data:video/mp4;base64,') == 2
     assert len(page) < 100_000
 
 
@@ -138,10 +129,7 @@ def test_what_needs_the_network_is_refused(notebook, tmp_path, tag):
     assert not (tmp_path / "a.html").exists()
 
 
-def test_a_lost_clip_and_a_missing_title_are_errors(notebook, tmp_path):
-    (tmp_path / "work" / "a&b.mp4").unlink()
-    with pytest.raises(FileNotFoundError, match=r"a&b\.mp4"):
-        report.export_page([notebook], tmp_path / "a.html")
+def test_a_missing_title_is_an_error(notebook, tmp_path):
     nbformat.write(v4.new_notebook(cells=[v4.new_code_cell("1")]), notebook)
     with pytest.raises(ValueError, match="# Title"):
         report.export_page([notebook], tmp_path / "a.html")
