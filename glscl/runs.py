@@ -114,8 +114,8 @@ def _keep(model: RetrievalModel, inputs: Inputs, state: Path, folder: Path, abou
     model.load_state_dict(model.state_dict() | trained)
     model.save_pretrained(folder)
     inputs.save_pretrained(folder)
-    for name in ("last.safetensors", "curve.csv"):
-        shutil.copy(state / name, folder / name)
+    for file in (state / "last.safetensors", state / "curve.csv", *state.glob("after-*.safetensors")):
+        shutil.copy(file, folder)
     curve = pd.read_csv(state / "curve.csv")
     best = curve.loc[curve["val_mean_recall"].idxmax()]
     settings = "\n".join(f"| {name} | {value} |" for name, value in (about["model"] | about["train"]).items())
@@ -167,8 +167,11 @@ def _code() -> list[str]:
 
 
 def load_run(folder: Path, selection: str = "selected") -> RetrievalModel:
-    """A model that `train_seeds` kept: the `selected` epoch or the `last` one, in evaluation mode on the GPU if any."""
+    """A model that `train_seeds` kept, in evaluation mode, on the GPU if any.
+
+    selection: the `selected` epoch, the `last` one, or another file of weights in the folder, by its stem.
+    """
     model = METHODS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder)
-    if selection == "last":
-        model.load_state_dict(model.state_dict() | load_file(folder / "last.safetensors"))
+    if selection != "selected":
+        model.load_state_dict(model.state_dict() | load_file(folder / f"{selection}.safetensors"))
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -31,6 +31,7 @@ class TrainSettings:
     lr_new: peak learning rate of the head. lr_clip: of CLIP and of the logit scale.
     weight_decay: of AdamW, on matrices only. warmup: share of all steps with a rising rate; a cosine to 0 follows.
     clip_grad: largest norm of the gradient. backbone: `frozen`, `finetuned`, or `scratch` (finetuned from random).
+    keep_epochs: keep the weights of every epoch, for the row that is selected on the test split, as releases do.
     """
 
     epochs: int
@@ -41,6 +42,7 @@ class TrainSettings:
     warmup: float
     clip_grad: float
     backbone: str
+    keep_epochs: bool = False
 
     def __post_init__(self):
         for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0)):
@@ -90,10 +92,11 @@ def train(
     """Train, and write `selected.safetensors`, `last.safetensors` and `curve.csv` into `folder`.
 
     The selected weights are those of the epoch with the best `mean_recall` on `validation`; both files hold the
-    trained weights. After every epoch the whole state is stored in `folder`, and a run that was stopped goes on from
-    there to the same numbers: each epoch draws its order and its dropout from (seed, epoch) alone.
-    If the run is complete already, the model is left as it is: the files hold the result. Every epoch prints a line;
-    `progress` adds a bar for its steps.
+    trained weights. With `keep_epochs` there is a file `after-<epoch>.safetensors` for each epoch too. After every
+    epoch the whole state is stored in `folder`, and a run that was stopped goes on from there to the same numbers:
+    each epoch draws its order, its frames and its dropout from (seed, epoch) alone. If the run is complete already,
+    the model is left as it is: the files hold the result. Every epoch prints a line; `progress` adds a bar for its
+    steps.
     Raises ValueError for fewer texts than one batch, or a loss that is not finite.
     """
     if (folder / "curve.csv").exists():
@@ -118,6 +121,7 @@ def train(
     for epoch in range(len(curve), settings.epochs):
         torch.manual_seed(_mix(seed, epoch))
         shuffle.manual_seed(_mix(seed, epoch))
+        data.draw = (seed, epoch)
         with tqdm(
             loader, f"seed {seed}, epoch {epoch + 1}/{settings.epochs}", unit="step", disable=not progress
         ) as bar:
@@ -128,10 +132,12 @@ def train(
         curve[-1]["val_mean_recall"] = score
         if score > best:
             selected = {name: p.detach().cpu().clone() for name, p in trained.items()}
+        if settings.keep_epochs:
+            save_file(_weights(trained), folder / f"after-{epoch + 1:04d}.safetensors")
         _store(folder, trained, selected, optimizer, curve)
         print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
     save_file(selected, folder / "selected.safetensors")
-    save_file({name: p.detach().cpu().contiguous() for name, p in trained.items()}, folder / "last.safetensors")
+    save_file(_weights(trained), folder / "last.safetensors")
     pd.DataFrame(curve).to_csv(folder / "curve.partial", index=False)
     os.replace(folder / "curve.partial", folder / "curve.csv")
     for checkpoint in folder.glob("epoch-*"):
@@ -142,6 +148,10 @@ EPOCH = (
     "seed {seed}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation recall {val_mean_recall:.1f}, "
     "{items_per_second:.0f} texts/s, {data_wait_share:.0%} of the time waiting for data"
 )
+
+
+def _weights(trained: dict) -> dict:
+    return {name: p.detach().cpu().contiguous() for name, p in trained.items()}
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -10,7 +10,7 @@ import yaml
 
 from glscl.baselines import chance, oracle, words_to_thumbnails
 from glscl.metrics import per_query, retrieval_metrics
-from glscl.results import MARKS, METRICS, Run, difference, rows, shown, summary, with_results
+from glscl.results import MARKS, METRICS, ON_TEST, Run, difference, reported, rows, shown, summary, with_results
 from glscl.splits import open_split
 from glscl.video import FrameStore
 
@@ -43,6 +43,15 @@ def test_the_summary_is_the_mean_over_seeds_with_an_interval_around_it():
     assert row["R@1"] == pytest.approx(np.mean(each), abs=1e-3)
     assert row["R@1_sd"] == pytest.approx(np.std(each, ddof=1), abs=1e-3)
     assert row["R@1_low"] < row["R@1"] < row["R@1_high"]
+
+
+def test_only_the_epoch_selected_on_validation_is_a_result():
+    found = runs()
+    others = [run._replace(selection=selection) for run in found for selection in ("last", ON_TEST)]
+    table = summary(found + others)
+    pd.testing.assert_frame_equal(reported(table, "t2v"), reported(summary(found), "t2v"))
+    labels = shown(table)["method"]
+    assert {"glscl", "glscl, last epoch", "glscl, selected on test"} <= set(labels)
 
 
 def test_the_paired_interval_is_narrower_than_the_two_intervals_together():
@@ -83,23 +92,22 @@ def test_the_oracle_is_near_perfect_and_refuses_captions_that_changed(corpus, bu
 
 
 def test_words_to_thumbnails_finds_a_planted_colour(corpus, tmp_path):
-    class Painted:
-        videos = [f"v{i}" for i in range(40)]  # noqa: RUF012
-        frames = np.zeros((40, 2, 16, 16, 3), np.uint8)
-        counts = np.full(40, 2)
-
     colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
     names = [list(colours)[i % 4] for i in range(40)]
-    for i, name in enumerate(names):
-        Painted.frames[i] = colours[name]
+
+    class Painted:
+        size = 16
+
+        def frames(self, video):
+            return np.full((2, 16, 16, 3), colours[names[int(video)]], np.uint8)
 
     class Half:
         def __init__(self, first):
-            self.videos = Painted.videos[first : first + 20]
+            self.videos = [str(i) for i in range(first, first + 20)]
             self.captions = pd.DataFrame({"text": [f"a {name} screen" for name in names[first : first + 20]]})
             self.video_of_text = torch.arange(20)
 
-    scores = words_to_thumbnails(Half(0), Half(20), Painted, strength=0.1)
+    scores = words_to_thumbnails(Half(0), Half(20), Painted(), strength=0.1)
     best = scores.argmax(1)
     assert [names[20 + i] for i in best] == names[20:]
 

@@ -160,7 +160,7 @@ def test_a_killed_stage_leaves_no_output_and_resumes(corpus, bundled, tmp_path):
 
 def test_a_kept_run_can_be_loaded_searched_and_read(corpus, bundled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = TrainSettings(**(SETTINGS | {"epochs": 2}))
+    settings = TrainSettings(**(SETTINGS | {"epochs": 2, "keep_epochs": True}))
     clip = str(bundled / "tiny-clip")
     where = corpus["inputs"], corpus["work"], corpus["captions"]
     curve = train_seeds("glscl", MODEL, clip, *where, settings, [3], tmp_path / "out")
@@ -170,6 +170,9 @@ def test_a_kept_run_can_be_loaded_searched_and_read(corpus, bundled, tmp_path, m
     last = load_file(folder / "last.safetensors")
     found = load_run(folder, "last").state_dict()
     assert all(torch.equal(found[name].cpu(), weight) for name, weight in last.items())
+    first, second = (load_file(folder / f"after-000{epoch}.safetensors") for epoch in (1, 2))
+    assert all(torch.equal(second[name], weight) for name, weight in last.items())
+    assert not all(torch.equal(first[name], weight) for name, weight in last.items())
 
     retriever = Retriever.from_pretrained(folder)
     test = corpus["captions"].query("split == 'test'")
@@ -181,7 +184,7 @@ def test_a_kept_run_can_be_loaded_searched_and_read(corpus, bundled, tmp_path, m
     split = open_split(corpus["work"], corpus["captions"], "test", corpus["inputs"], "finetuned")
     texts, videos = split.encode(retriever.model)
     expected = retriever.model.similarity(texts, videos)[0, :8].max()
-    assert best[0][1] == pytest.approx(expected.item(), abs=1e-4)
+    assert best[0][1] == pytest.approx(expected.item(), abs=2e-3)  # the frames of the store are compressed
     with pytest.raises(ValueError, match="at most the 8 indexed videos, got 9"):
         retriever.search("a circle", k=9)
     with pytest.raises(ValueError, match="empty sentence"):
