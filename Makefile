@@ -2,6 +2,8 @@
 # A CUDA GPU needs nothing more: on Linux pip's default index serves the locked torch with CUDA.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Threads that spin while they wait slow each other down where other work runs, up to ten times.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: inputs help reproduce test lab report report-single readme lint bundled-inputs bench temperature hooks clean
 

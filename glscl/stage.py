@@ -28,6 +28,7 @@ from glscl.page import facts_table
 
 DATASET_KEYS = {"corpus", "inputs", "train", "model"}
 ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow each other down on a shared machine
     "PLOTLY_RENDERER": "plotly_mimetype",
     "PYTHONHASHSEED": "0",
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets, which a report could not show

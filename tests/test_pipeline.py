@@ -44,29 +44,29 @@ def project(bundled, tmp_path_factory):
     return root
 
 
-def run(root: Path, number: str, *assignments: str) -> int:
-    """Run notebook `number` with the sections of params.yaml that its stage declares in dvc.yaml."""
+def run(root: Path, number: str, *assignments: str, dataset: str = "scenes", method: str = "glscl") -> int:
+    """Run notebook `number` as dvc.yaml does, with the sections of params.yaml that its stage declares."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    notebook = next((root / "notebooks").glob(f"{number}_*.ipynb"))
-    declared = stages[notebook.stem.partition("_")[2]]["params"]
-    given = dict(assignment.split("=") for assignment in assignments)
-    sections = ",".join(declared).replace("${item.dataset}", "scenes")
-    sections = sections.replace("${item.method}", given.get("method", ""))
-    name = "-".join([notebook.stem, *(value.partition("=")[2] for value in assignments)])
-    output = root / "work" / ("" if number == "07" else "notebooks") / f"{name}.ipynb"
-    return stage.main([str(notebook), str(output), *assignments, "--sections", sections])
+    name = next((root / "notebooks").glob(f"{number}_*.ipynb")).stem.partition("_")[2]
+    text = json.dumps(stages[name]).replace("${item.dataset}", dataset).replace("${item.method}", method)
+    notebook, output, *given = json.loads(text)["cmd"].split()[3:]
+    sections = ",".join(json.loads(text)["params"])
+    return stage.main([str(root / notebook), str(root / output), *given, *assignments, "--sections", sections])
+
+
+@pytest.fixture(scope="module")
+def costs(project):
+    """The costs, which belong to no corpus and stand in every report."""
+    assert run(project, "06") == 0
 
 
 @pytest.mark.slow
-def test_the_whole_pipeline_on_a_small_corpus(project, tmp_path):
-    (project / "results/scenes").mkdir(parents=True)
-    for number in ("01", "02"):
-        assert run(project, number, "dataset=scenes") == 0
+def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
+    for number in ("00", "01", "02"):
+        assert run(project, number) == 0
     for method in METHODS:
-        assert run(project, "03", "dataset=scenes", f"method={method}") == 0
-    for number in ("04", "05"):
-        assert run(project, number, "dataset=scenes") == 0
-    for number in ("06", "07"):
+        assert run(project, "03", method=method) == 0
+    for number in ("04", "05", "07", "08"):
         assert run(project, number) == 0
     table = pd.read_csv(project / "results/scenes/table.csv")
     assert {*METHODS, "chance", "oracle", "words to thumbnails"} <= set(table["method"])
@@ -75,12 +75,14 @@ def test_the_whole_pipeline_on_a_small_corpus(project, tmp_path):
     assert (rows["missing"] == 0).all()
     pages = sorted(path.name for path in (project / "reports").glob("*.html"))
     assert pages == [
+        "00_check.html",
         "01_prepare.html",
         "02_encode.html",
         "03_train.html",
         "04_evaluate.html",
         "05_concepts.html",
         "06_costs.html",
+        "07_search.html",
         "index.html",
     ]
     with Browser(1280, 900) as browser:
@@ -93,7 +95,7 @@ def test_the_whole_pipeline_on_a_small_corpus(project, tmp_path):
 
 
 def test_a_misspelt_parameter_is_refused_before_anything_runs(project, capsys):
-    assert run(project, "01", "dataset=scenes", "framse=3") == 1
+    assert run(project, "01", "framse=3") == 1
     assert "framse" in capsys.readouterr().err
 
 
@@ -117,24 +119,58 @@ def broken(project):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["absent", "truncated", "zero bytes"])
-def test_a_bad_video_stops_the_stage_and_is_named(project, broken, capsys, kind):
-    store = project / "work/scenes"
-    shutil.rmtree(store, ignore_errors=True)
+def test_a_bad_video_stops_the_first_stage_and_is_named(project, broken, capsys, kind):
+    (project / "results/scenes/check.json").unlink(missing_ok=True)
     video = broken(kind)
-    assert run(project, "01", "dataset=scenes") == 1
+    assert run(project, "00") == 1
     error = capsys.readouterr().err
     assert video in error
-    assert "max_missing" in error
-    assert not (store / "captions.parquet").exists()
-    assert not (store / "frames").exists()
+    assert "1 of the test split" in error
+    assert "check.max_missing" in error
+    assert not (project / "results/scenes/check.json").exists()
+
+
+@pytest.mark.slow
+def test_names_that_do_not_match_are_explained(project, capsys):
+    video = sorted((project / "data/scenes/videos").iterdir())[-1]
+    renamed = video.rename(video.with_name(f"clip_{video.name}"))
+    try:
+        assert run(project, "00") == 1
+    finally:
+        renamed.rename(video)
+    error = capsys.readouterr().err
+    assert f"{renamed.name} lies where {video.name} is expected" in error
 
 
 @pytest.mark.slow
 def test_a_missing_video_within_the_budget_is_counted(project, broken):
     video = broken("absent")
-    assert run(project, "01", "dataset=scenes", "max_missing=1") == 0
-    summary = json.loads((project / "results/scenes/data.json").read_text())
-    assert summary["missing"] == 1
-    assert summary["missing_videos"][0][0] == video
+    for number, name in (("00", "check"), ("01", "data")):
+        assert run(project, number, "max_missing=1") == 0
+        summary = json.loads((project / f"results/scenes/{name}.json").read_text())
+        assert summary["missing"] == 1
+        assert summary["missing_videos"][0][0] == video
+        assert str(project) not in json.dumps(summary)
     captions = pd.read_parquet(project / "work/scenes/captions.parquet")
     assert video not in set(captions["video"])
+
+
+@pytest.mark.slow
+def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, costs, capsys):
+    folder = project / "corpora/own"
+    folder.mkdir(parents=True)
+    captions = pd.read_csv(project / "data/scenes/captions.csv").query("split == 'test'").head(6)
+    captions[["video", "caption"]].to_csv(folder / "captions.csv", index=False)
+    for video in captions["video"]:
+        shutil.copy(project / f"data/scenes/videos/{video}.mp4", folder)
+    assert run(project, "00", dataset="own") == 1
+    assert "set study.methods and study.concepts_of to []" in capsys.readouterr().err
+    for number in ("00", "01", "02", "04", "07"):
+        assert run(project, number, *(["methods=[]"] if number in ("00", "04", "07") else []), dataset="own") == 0
+    assert run(project, "08", "datasets=[own]", "methods=[]", "concepts_of=[]") == 0
+    table = pd.read_csv(project / "results/own/table.csv")
+    assert set(table["method"]) == {"zero-shot CLIP", "chance"}
+    page = (project / "reports/07_search.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 12
+    (folder / "captions.csv").unlink()
+    assert run(project, "07", "methods=[]", "queries=[a red circle]", dataset="own") == 0
