@@ -121,7 +121,8 @@ def test_pixels_and_tokens_give_what_their_states_give(make_model):
     pixels = torch.randn(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     reader = SimpleNamespace(normalise=lambda frames: frames)
-    whole = Split(captions, tokens, {"frame_mask": mask}, (SimpleNamespace(frames=pixels), [0, 1], reader))
+    store = SimpleNamespace(read=lambda rows, draw: (pixels[rows], mask[rows].numpy()))
+    whole = Split(captions, tokens, {"frame_mask": mask}, (store, [0, 1], reader))
     with torch.no_grad():
         sentence, words = model.text_states(*tokens.values())
         frames = model.frame_states(pixels * mask[..., None, None, None], mask)
