@@ -57,21 +57,29 @@ def enter_project() -> Path:
 def flatten(sections: dict) -> dict:
     """Notebook parameters of entries of params.yaml, such as {"train": {...}, "datasets.scenes.train": {...}}.
 
-    The keys of a mapping become parameters; any other entry becomes the parameter named by its last part. What
-    `datasets` says of one dataset replaces the general value, and what `methods` says of one method replaces both.
-    Raises ValueError where two general entries, or two of one dataset, give the same name.
+    The keys of a mapping become parameters; any other entry becomes the parameter named by its last part, and so does
+    `methods` as a whole. What `thorough` says of a stage replaces the general value where `study.thorough` is true, and
+    nothing otherwise. What `datasets` says of one dataset replaces both, and what `methods` says of one method all of
+    them. Raises ValueError where two general entries, or two of one dataset, give the same name, and where `thorough`
+    gives a name that is no general one.
     """
-    levels: dict[str, dict] = {"": {}, "datasets": {}, "methods": {}}
+    levels: dict[str, dict] = {"": {}, "thorough": {}, "datasets": {}, "methods": {}}
     origin = {}
     for section, value in sections.items():
         start = section.partition(".")[0]
         flat = levels[start if start in levels else ""]
-        entries = value if isinstance(value, dict) else {section.rpartition(".")[2]: value}
+        mapping = isinstance(value, dict) and section != "methods"
+        entries = value if mapping else {section.rpartition(".")[2]: value}
         for key, entry in entries.items():
             if key in flat:
                 raise ValueError(f"params.yaml gives {key!r} in both {origin[key]!r} and {section!r}; rename one")
             flat[key], origin[key] = entry, section
-    return levels[""] | levels["datasets"] | levels["methods"]
+    general, thorough = levels[""], levels["thorough"]
+    if unknown := sorted(thorough.keys() - general.keys()):
+        raise ValueError(
+            f"{origin[unknown[0]]!r} of params.yaml may replace {sorted(general)}, got {', '.join(unknown)} (misspelt?)"
+        )
+    return general | (thorough if general.get("thorough") else {}) | levels["datasets"] | levels["methods"]
 
 
 def declared_by_stage(root: Path, name: str) -> tuple[dict, str]:
@@ -268,7 +276,10 @@ def main(argv: list[str] | None = None) -> int:
         if name:
             sections, place = declared_by_stage(root, name)
         name = name or given.notebook.stem
-        parameters = {**flatten(sections), **assignments(given.assignments)}
+        assigned = assignments(given.assignments)
+        if "thorough" in assigned:
+            sections["study.thorough"] = assigned["thorough"]
+        parameters = {**flatten(sections), **assigned}
         check_known(given.notebook, parameters)
         print(f"stage {name} ({place}): {parameters}", flush=True)
         run_notebook(given.notebook, given.output, parameters)

@@ -164,6 +164,37 @@ def test_a_dataset_replaces_general_values_and_nothing_else_may_clash():
             stage.flatten(sections)
 
 
+def test_thorough_replaces_what_the_stage_declares_only_where_it_is_asked_for():
+    sections = {"study.seeds": [0], "transfer": {"rates": [1]}, "thorough.transfer": {"rates": [1, 2], "seeds": [0, 1]}}
+    quick = {"seeds": [0], "rates": [1]}
+    assert stage.flatten(sections) == quick
+    assert stage.flatten({"study.thorough": False, **sections}) == quick | {"thorough": False}
+    asked = {"seeds": [0, 1], "rates": [1, 2], "thorough": True}
+    assert stage.flatten({**sections, "study.thorough": True}) == asked
+    of_a_dataset = {"datasets.clips.train": {"rates": [7]}}
+    assert stage.flatten({**of_a_dataset, **sections, "study.thorough": True}) == asked | {"rates": [7]}
+    with pytest.raises(ValueError, match=r"'thorough.transfer'.*\['rates', 'seeds'\], got raets"):
+        stage.flatten({**sections, "thorough.transfer": {"raets": [1]}})
+
+
+def test_thorough_may_be_assigned_for_one_run(project, run):
+    root = project("import json\njson.dump([lr, epochs, thorough], open('seen.json', 'w'))")
+    notebook = json.loads((root / "notebooks/train.ipynb").read_text())
+    notebook["cells"][1]["source"] = PARAMETERS + "\nthorough = False"
+    (root / "notebooks/train.ipynb").write_text(json.dumps(notebook))
+    (root / "params.yaml").write_text(PARAMS + "study: {thorough: false}\nthorough: {train: {epochs: 9}}\n")
+    sections = ["--sections", "study.thorough,train,thorough.train"]
+    for assigned, expected in (([], [1e-4, 2, False]), (["thorough=true"], [1e-4, 9, True])):
+        assert run(*assigned, *sections)[0] == 0
+        assert json.loads((root / "seen.json").read_text()) == expected
+
+
+def test_all_methods_are_one_parameter_and_one_method_gives_its_settings():
+    methods = {"x_pool": {"head": "x_pool", "layers": 0}, "glscl": {"head": "glscl"}}
+    assert stage.flatten({"study.heads": ["glscl"], "methods": methods}) == {"heads": ["glscl"], "methods": methods}
+    assert stage.flatten({"model": {"layers": 2}, "methods.x_pool": methods["x_pool"]}) == methods["x_pool"]
+
+
 @pytest.mark.slow
 def test_dvc_runs_matrix_stages(project):
     root = project(REPORT)
