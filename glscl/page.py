@@ -47,7 +47,18 @@ body:has(#show-code:checked) .input { display: block; }
 .reports { list-style: none; padding: 0; }
 .reports li { margin: 0 0 1.1em; }
 .reports ul { padding-left: 18px; }
+.questions > li, .ledger > li { margin: 0 0 1.2em; }
+.questions p, .ledger p { margin: .3em 0; }
+.ledger small { color: #555; }
+.ledger details { font-size: 15px; }
+.ledger summary { cursor: pointer; color: #0b5cad; }
+.ledger i { color: #555; }
+.verdict { padding: 1px 8px; border-radius: 10px; font-size: 14px; white-space: nowrap; background: #e8e8e8; }
+.verdict[data-verdict="supported"] { background: #cdeee2; }
+.verdict[data-verdict="supported in part"] { background: #fbeccb; }
+.verdict[data-verdict="contradicted"] { background: #f9d8c6; }
 @media (max-width: 600px) {
+  .questions, .ledger { padding-left: 22px; }
   body { font-size: 16px; }
   header, main { padding-left: 14px; padding-right: 14px; }
   table { font-size: 14px; }

@@ -17,6 +17,7 @@ from nbconvert import HTMLExporter
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
+from glscl.cost_figures import significant
 from glscl.figures import PLOTLY_MIME, figure_html
 from glscl.page import facts_table, page
 from glscl.preview import preview
@@ -135,10 +136,11 @@ def run_name(notebook: Path) -> str:
     return notebook.stem.partition("-")[2] or notebook.stem
 
 
-def results_html(results: pd.DataFrame, caption: str = "") -> str:
+def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | None = None) -> str:
     """A table and its caption, escaped. "43.1 [41.0, 45.2]" has its interval set small; a missing value is a dash.
 
-    Floats show one decimal; a column whose cells all begin as numbers do is set to the right.
+    Floats show one decimal; a column whose cells all begin as numbers do is set to the right. bold: of the shape of
+    the results, true for cells whose number is set bold.
     """
 
     def text(value) -> str:
@@ -147,31 +149,71 @@ def results_html(results: pd.DataFrame, caption: str = "") -> str:
         return f"{value:.1f}" if isinstance(value, float) else html.escape(str(value))
 
     columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
+    strong = [[False] * len(columns)] * len(results) if bold is None else bold.to_numpy().tolist()
     number = re.compile(r"[-+.\d\N{EN DASH}]")
     kinds = ["number" if all(map(number.match, column)) else "text" for column in columns.values()]
     head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in zip(kinds, columns, strict=True))
     rows = []
-    for values in zip(*columns.values(), strict=True):
-        cells = [re.sub(r" (\[.*\])$", r" <small>\1</small>", value) for value in values]
+    for values, heavy in zip(zip(*columns.values(), strict=True), strong, strict=True):
+        cells = [re.sub(r"^\S+", r"<b>\g<0></b>", v) if h else v for v, h in zip(values, heavy, strict=True)]
+        cells = [re.sub(r" (\[.*\])$", r" <small>\1</small>", cell) for cell in cells]
         row = "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, cells, strict=True))
         rows.append(f"<tr>{row}</tr>")
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return f'<figure><div class="scroll">{table}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
+def questions_html(answered: list[tuple]) -> str:
+    """The research questions, each a link to its page, with the answers of `glscl.findings.answers`; all escaped."""
+    items = []
+    for question, sentences in answered:
+        text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+        items.append(f'<li><a href="{question.page}">{html.escape(question.text)}</a>{text}</li>')
+    return f'<ol class="questions">{"".join(items)}</ol>'
+
+
+SAYS = {True: "for", False: "against", None: "beside"}
+
+
+def ledger_html(claims: list[dict], unfolded: bool = False) -> str:
+    """Claims with verdict and scope; test and evidence below, folded away or not. All text is escaped.
+
+    claims: what `glscl.claims.Claim.judged` gives. Evidence stands as for the claim, against it, or beside: shown
+    without deciding.
+    """
+    items = []
+    for claim in claims:
+        said = [SAYS[finding["holds"]] for finding in claim["evidence"]]
+        counts = ", ".join(f"{said.count(word)} {word}" for word in SAYS.values() if word in said)
+        evidence = "".join(map(_finding_html, claim["evidence"]))
+        items.append(
+            f'<li><p><b class="verdict" data-verdict="{claim["verdict"]}">{claim["verdict"]}</b> '
+            f"{html.escape(claim['claim'])}</p><p><small>{html.escape(claim['scope'])}</small></p>"
+            f"<details{' open' * unfolded}><summary>Test and evidence: {counts or 'none'}</summary>"
+            f"<p>{html.escape(claim['test'])}</p><ul>{evidence}</ul></details></li>"
+        )
+    return f'<ol class="ledger">{"".join(items)}</ol>'
+
+
+def _finding_html(finding: dict) -> str:
+    value = significant(finding["value"])
+    if finding["low"] is not None:
+        value += f" [{significant(finding['low'])}, {significant(finding['high'])}]"
+    page = finding["page"]
+    return (
+        f"<li><i>{SAYS[finding['holds']]}</i> {html.escape(finding['text'])}: <b>{value}</b> "
+        f'<a href="{page}.html">{page}, {finding["figure"]}</a></li>'
+    )
+
+
 def build_report(
-    notebooks: list[str | Path],
-    out: str | Path,
-    title: str,
-    summary: str,
-    results: pd.DataFrame,
-    results_caption: str,
-    provenance: dict,
+    notebooks: list[str | Path], out: str | Path, title: str, sections: dict[str, str], provenance: dict
 ) -> Path:
     """Write `out`/index.html and one page per notebook, its runs one after the other; return the index.
 
-    notebooks: executed runs, NN_name.ipynb or NN_name-run.ipynb. `results` is the main table (see `results_html`),
-    `provenance` a mapping of what the numbers rest on. All text is escaped.
+    notebooks: executed runs, NN_name.ipynb or NN_name-run.ipynb. sections: heading -> HTML, such as `questions_html`,
+    `results_html` and `ledger_html` make; links in them name the pages of the notebooks. provenance: a mapping of what
+    the numbers rest on. Title, headings and provenance are escaped.
     """
     out, items = Path(out), []
     for stem, runs in groupby(sorted(map(Path, notebooks)), lambda notebook: notebook.stem.partition("-")[0]):
@@ -180,15 +222,10 @@ def build_report(
         heading, question = map(html.escape, title_and_question(runs[0]))
         found = "".join(f"<li>{html.escape(result)}</li>" for run in runs if (result := headline(run)))
         items.append(f'<li><a href="{written}">{heading}</a><br>{question}<ul>{found}</ul></li>')
-    body = f"""<h1>{html.escape(title)}</h1>
-<p>{html.escape(summary)}</p>
-<h2>Results</h2>
-{results_html(results, results_caption)}
-<h2>Reports</h2>
-<ul class="reports">{"".join(items)}</ul>
-<h2>What the numbers rest on</h2>
-{facts_table(provenance)}"""
-    write_text(out / "index.html", page(title, body))
+    parts = {**sections, "Reports": f'<ul class="reports">{"".join(items)}</ul>'}
+    parts["What the numbers rest on"] = facts_table(provenance)
+    body = "".join(f"<h2>{html.escape(heading)}</h2>\n{part}\n" for heading, part in parts.items())
+    write_text(out / "index.html", page(title, f"<h1>{html.escape(title)}</h1>\n{body}"))
     return out / "index.html"
 
 

@@ -1,18 +1,14 @@
 """Results: one row per run with what its numbers depend on, and the tables of means and intervals made of them."""
 
-import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from glscl.metrics import DEPTH, RECALLS, bootstrap, intervals, per_query, summarise
 from glscl.postprocessing import dual_softmax, normalised, qb_norm
 from glscl.scoring import similarity_matrix
 from glscl.splits import Split
-from glscl.stage import write_text
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
@@ -157,94 +153,3 @@ def reported(table: pd.DataFrame, direction: str, split: str = "test") -> pd.Dat
     """The rows of `summary` that are the study's results: selected on validation, without post-processing."""
     kept = ~table["selection"].isin(OTHER_EPOCHS) & (table["post_processing"] == "none")
     return table[(table["split"] == split) & (table["direction"] == direction) & kept]
-
-
-def main_table(folder: str | Path, datasets: list[str]) -> pd.DataFrame:
-    """Text-to-video results of all datasets, from `results/<dataset>/table.csv`, as a reader sees them."""
-    parts = []
-    for dataset in datasets:
-        table = pd.read_csv(Path(folder) / dataset / "table.csv")
-        chosen = reported(table, "t2v")
-        counts = json.loads((Path(folder) / dataset / "data.json").read_text())["splits"]["test"]
-        corpus = f"{dataset}, {counts['captions']:,} texts, {counts['videos']:,} videos"
-        parts.append(shown(chosen, ["R@1", "R@5", "R@10", "MdR"]).assign(corpus=corpus))
-    joined = pd.concat(parts)
-    return joined[["corpus", *joined.columns.drop("corpus")]]
-
-
-def findings(folder: str | Path, datasets: list[str]) -> list[str]:
-    """One sentence per dataset and question that the committed results answer."""
-    sentences = []
-    for dataset in datasets:
-        found = json.loads((Path(folder) / dataset / "metrics.json").read_text())
-        gains = [
-            f"{method} {describe(gain['R@1']['difference'], gain['R@1']['low'], gain['R@1']['high'])}"
-            for method, gain in found["glscl_minus"].items()
-            if found["temporal_layers"][method] == found["temporal_layers"]["glscl"]
-        ]
-        if gains:
-            sentences.append(
-                f"On {dataset}, GLSCL minus the other heads under the same temporal encoder, in points of "
-                f"text-to-video R@1, the same queries under both: {'; '.join(gains)}."
-            )
-        added = {kind: f"{points['mean']:+.1f}" for kind, points in found["added"].items()}
-        if leak := added.pop(LEAK, None):
-            sentences.append(
-                f"There T-MASS's released evaluation, which pools every gallery video with its own caption, would "
-                f"report {leak} points of R@1: it leaks and is no result."
-            )
-        if added:
-            means = ", ".join(f"{kind} {points}" for kind, points in added.items())
-            sentences.append(f"Post-processing, off in all other numbers, adds on average over heads: {means} points.")
-        file = Path(folder) / dataset / "concepts.json"
-        if file.exists():
-            found = json.loads(file.read_text())
-            mean = found["mean"]
-            sentences.append(
-                f"There the {found['concepts']} concepts of a video span {mean['rank_video']:.1f} directions and those "
-                f"of a text {mean['rank_text']:.1f} (effective rank), and matching concepts have cosine "
-                f"{mean['matched']:.2f}; the released loss asks for {found['asked']['matched_released']:.2f}."
-            )
-    return sentences
-
-
-def cost_finding(folder: str | Path) -> str:
-    """What the cost notebook says of the published factor, in a sentence, from `results/costs.json`."""
-    found = json.loads((Path(folder) / "costs.json").read_text())
-    rival = found["over_glscl"]["x_clip"]
-    search, ends = rival["search"], {int(size): ratio for size, ratio in rival["end_to_end"].items()}
-    small, large = min(ends), max(ends)
-    measured = all(
-        row["repeats"]
-        for method in ("glscl", "x_clip")
-        for row in found["heads"][method]["short"]["queries"]
-        if row["gallery"] == large
-    )
-    return (
-        f"The published {rival['published']:.0f} times (X-CLIP over GLSCL) counts two inner products of a pair for "
-        f"GLSCL. Counted in full, X-CLIP's head does {rival['macs']['pair']:.0f} times GLSCL's work per pair; a search "
-        f"among {search['gallery']:,} videos takes it {search['ratio']:.1f} times as long, and a query from text to "
-        f"result, CLIP's text encoder included, {ends[small]:.2g} times against {small:,} videos and {ends[large]:.2g} "
-        f"times against {large:,}{'' if measured else ' (extrapolated)'}."
-    )
-
-
-MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
-
-
-def with_results(readme: str, folder: str | Path, datasets: list[str]) -> str:
-    """The README with the table and all findings between its two marks made anew from the results."""
-    table = main_table(folder, datasets)
-    lines = [table.columns, ["---"] * len(table.columns), *table.fillna("").itertuples(index=False)]
-    body = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-    sentences = [*findings(folder, datasets), cost_finding(folder)]
-    body += "\n\n" + "\n".join(f"* {sentence}" for sentence in sentences)
-    if not all(mark in readme for mark in MARKS):
-        raise ValueError(f"README.md must hold the marks {MARKS[0]} and {MARKS[1]}, got none; put them back.")
-    before, rest = readme.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n{body}\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
-
-
-if __name__ == "__main__":
-    study = yaml.safe_load(Path("params.yaml").read_text())["study"]
-    write_text(Path("README.md"), with_results(Path("README.md").read_text(), "results", study["datasets"]))

@@ -12,6 +12,7 @@ import pytest
 from nbformat import v4
 
 from glscl import figures, report
+from glscl.findings import Question
 from tests.browser import Browser
 from tests.clips import grey, write_clip
 
@@ -74,10 +75,19 @@ def build(notebook, tmp_path):
     results = pd.DataFrame(
         {"method": ["GLSCL", HOSTILE], "R@1": ["44.1 [41.0, 47.2]", "41.0 [38.1, 43.9]"], "MdR": [2.04, None]}
     )
-    facts = {"hardware": HOSTILE}
-    return lambda: report.build_report(
-        [notebook, other], tmp_path / "out", HOSTILE, HOSTILE, results, f"Table 1. {HOSTILE}", facts
-    )
+    bold = pd.DataFrame({"method": [False, False], "R@1": [True, False], "MdR": [False, False]})
+    finding = {"text": HOSTILE, "value": 7.195, "holds": False, "page": "07_concepts", "figure": "Table 8"}
+    claims = [
+        {"claim": HOSTILE, "test": HOSTILE, "scope": HOSTILE, "verdict": "contradicted"}
+        | {"evidence": [finding | {"low": 7.037, "high": 7.2}, finding | {"holds": None, "low": None, "high": None}]}
+    ]
+    question = Question(HOSTILE, "concepts", "07_concepts.html")
+    sections = {
+        HOSTILE: report.questions_html([(question, [HOSTILE])]),
+        "Results": report.results_html(results, f"Table 1. {HOSTILE}", bold),
+        "Claims": report.ledger_html(claims),
+    }
+    return lambda: report.build_report([notebook, other], tmp_path / "out", HOSTILE, sections, {"hardware": HOSTILE})
 
 
 def test_folder_holds_the_pages_and_the_library_alone(build):
@@ -106,10 +116,22 @@ def test_index_says_title_question_and_numbers_with_intervals(build):
     assert "Concepts: do they differ?" in page
     assert "Do the K concepts of a clip differ?" in page
     assert "Reads: nothing" not in page
-    assert '<td class="number">44.1 <small>[41.0, 47.2]</small></td><td class="number">2.0</td>' in page
+    assert '<td class="number"><b>44.1</b> <small>[41.0, 47.2]</small></td><td class="number">2.0</td>' in page
+    assert '<td class="number">41.0 <small>' in page
     assert '<td class="number">\N{EN DASH}</td>' in page
-    assert page.count('href="07_concepts.html"') == 1
+    assert page.count('href="07_concepts.html"') == 4  # question, two findings, list of pages
     assert '<h2 class="run" id="other">' in (build().parent / "07_concepts.html").read_text()
+
+
+def test_index_says_verdict_evidence_and_what_it_speaks_for(build):
+    page = build().read_text()
+    assert '<b class="verdict" data-verdict="contradicted">contradicted</b>' in page
+    assert "Test and evidence: 1 against, 1 beside" in page
+    assert "<b>7.2 [7.04, 7.2]</b>" in page
+    assert "<details open" not in page
+    assert "<details open" in report.ledger_html(
+        [{"claim": "a", "test": "b", "scope": "c", "verdict": "supported", "evidence": []}], unfolded=True
+    )
 
 
 def test_what_enters_is_escaped(build):

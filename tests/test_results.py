@@ -1,20 +1,15 @@
-"""Results rows and tables, rows for scale, and the README that is made of them."""
-
-from pathlib import Path
+"""Results rows and tables, and rows for scale."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from glscl.baselines import chance, oracle, words_to_thumbnails
 from glscl.metrics import per_query, retrieval_metrics
-from glscl.results import MARKS, METRICS, ON_TEST, Run, difference, reported, rows, shown, summary, with_results
+from glscl.results import METRICS, ON_TEST, Run, difference, reported, rows, shown, summary
 from glscl.splits import open_split
 from glscl.video import FrameStore
-
-ROOT = Path(__file__).parents[1]
 
 
 def runs(seeds=(0, 1, 2), queries=60):
@@ -119,15 +114,3 @@ def test_the_store_and_the_split_agree_on_thumbnails(corpus):
     scores = words_to_thumbnails(split["train"], split["test"], FrameStore(corpus["work"] / "frames"))
     assert scores.shape == (12, 12)
     assert np.isfinite(scores).all()
-
-
-def test_the_readme_shows_the_committed_results():
-    datasets = yaml.safe_load((ROOT / "params.yaml").read_text())["study"]["datasets"]
-    readme = (ROOT / "README.md").read_text()
-    assert with_results(readme, ROOT / "results", datasets) == readme, "the README is stale: run `make readme`"
-
-
-def test_a_readme_without_marks_is_refused():
-    with pytest.raises(ValueError, match="must hold the marks"):
-        with_results("no table", ROOT / "results", ["scenes"])
-    assert len(MARKS) == 2
