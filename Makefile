@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce test lab report report-single readme lint bundled-inputs bench temperature hooks clean
+.PHONY: inputs help reproduce thorough test lab report report-single readme lint bundled-inputs bench temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -26,21 +26,29 @@ reproduce: .venv/.installed  ## run the pipeline: the whole study, or what chang
 	@dvc repro --pull
 	@echo "the report: $(CURDIR)/reports/index.html"
 
+DATASET ?= scenes
+thorough: .venv/.installed  ## ask the questions again with more heads, rates and seeds, some hours: DATASET=scenes
+	@set -e; for stage in 09_losses@$(DATASET)-glscl 10_convergence@$(DATASET) 11_transfer@$(DATASET); do \
+		notebook=$${stage%@*}; DVC_STAGE=$${stage#*_} python -m glscl.stage notebooks/$$notebook.ipynb \
+			work/notebooks/$$notebook-$(DATASET)-thorough.ipynb dataset=$(DATASET) thorough=true; \
+	done
+	@echo "done: results/$(DATASET)/*-thorough.json; a page of each: make report-single NOTEBOOK=..."
+
 test: inputs  ## run all tests
 	@python -m pytest
 
 lab: inputs  ## open the notebooks in JupyterLab
 	@jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-report: .venv/.installed  ## build reports/index.html again from what the pipeline left, without training
-	@dvc repro --single-item report
+report: .venv/.installed  ## judge the claims and build reports/index.html again, without training
+	@dvc repro --single-item ledger report
 
 report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=work/notebooks/X.ipynb
 	@test -n "$(NOTEBOOK)" || { echo "name a notebook: make report-single NOTEBOOK=work/notebooks/X.ipynb"; exit 2; }
 	@python -m glscl.report single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
 
 readme: .venv/.installed  ## write the results table of README.md anew from results/
-	@python -m glscl.results
+	@python -m glscl.findings
 
 lint: .venv/.installed  ## check style
 	@ruff check

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,33 +14,43 @@ from tests.browser import Browser
 
 ROOT = Path(__file__).parents[1]
 METHODS = ["clip4clip_seqTransf", "t_mass", "cross_encoder_temporal", "glscl"]
-SMALL = {"train": 24, "val": 10, "test": 10}
+HEADS = ["clip4clip_seqTransf", "t_mass", "glscl"]
+SMALL = {"scenes": {"train": 24, "val": 10, "test": 10}, "stories": {"train": 16, "val": 6, "test": 6}}
 
 
 @pytest.fixture(scope="module")
 def project(bundled, tmp_path_factory):
-    """A copy of the project's notebooks and parameters with a corpus of 44 clips."""
+    """A copy of the project's notebooks and parameters with a corpus of 44 clips, and another of 28."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
     for name in ("dvc.yaml", "data.dvc"):
         shutil.copy(ROOT / name, root)
-    corpus = root / "data/scenes"
-    (corpus / "videos").mkdir(parents=True)
+    (root / "results").mkdir()
+    shutil.copy(ROOT / "results/published.csv", root / "results")
+    (root / "data").mkdir()
     (root / "data/tiny-clip").symlink_to(bundled / "tiny-clip")
-    captions = pd.read_csv(bundled / "scenes/captions.csv")
-    kept = {s: captions.loc[captions["split"] == s, "video"].unique()[:n] for s, n in SMALL.items()}
-    captions = captions[[row.split in kept and row.video in kept[row.split] for row in captions.itertuples()]]
-    captions.to_csv(corpus / "captions.csv", index=False)
-    events = pd.read_csv(bundled / "scenes/events.csv")
-    events[events["video"].isin(captions["video"])].to_csv(corpus / "events.csv", index=False)
-    for video in captions["video"].unique():
-        shutil.copy(bundled / f"scenes/videos/{video}.mp4", corpus / "videos")
+    for name, sizes in SMALL.items():
+        corpus = root / "data" / name
+        (corpus / "videos").mkdir(parents=True)
+        captions = pd.read_csv(bundled / name / "captions.csv")
+        kept = {s: captions.loc[captions["split"] == s, "video"].unique()[:n] for s, n in sizes.items()}
+        captions = captions[[row.split in kept and row.video in kept[row.split] for row in captions.itertuples()]]
+        captions.to_csv(corpus / "captions.csv", index=False)
+        events = pd.read_csv(bundled / name / "events.csv")
+        events[events["video"].isin(captions["video"])].to_csv(corpus / "events.csv", index=False)
+        for video in captions["video"].unique():
+            shutil.copy(bundled / name / f"videos/{video}.mp4", corpus / "videos")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["study"] |= {"datasets": ["scenes"], "seeds": [0, 1], "methods": METHODS}
+    params["study"] |= {"datasets": ["scenes"], "seeds": [0, 1], "methods": METHODS, "heads": HEADS}
     params["train"] |= {"epochs": 2, "batch_size": 32}
+    params["convergence"] |= {"captions_per_video": 2, "short_epochs": 2, "rates": [1.0e-3, 3.0e-3]}
     params["concepts"] |= {"pairs": 8, "perplexity": 5}
     params["costs"] |= {"galleries": [20, 40], "memory_gb": 1.0, "patience": 0.1, "blocks": 2}
+    params["losses"] |= {"seeds": [0, 1], "epochs": 1, "captions_per_video": 3, "batch_sizes": [16, 32]}
+    params["transfer"] |= {"fine_tune_videos": 8, "fine_tune_epochs": 1}
     params["datasets"]["scenes"]["inputs"]["frames"] = 4
+    params["datasets"]["stories"]["inputs"]["frames"] = 6
+    params["datasets"]["stories"]["train"] = {"epochs": 1, "batch_size": 8}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     return root
 
@@ -49,6 +60,7 @@ def run(root: Path, number: str, *assignments: str, dataset: str = "scenes", met
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     name = next((root / "notebooks").glob(f"{number}_*.ipynb")).stem.partition("_")[2]
     text = json.dumps(stages[name]).replace("${item.dataset}", dataset).replace("${item.method}", method)
+    text = text.replace("${transfer.to}", "stories")
     notebook, output, *given = json.loads(text)["cmd"].split()[3:]
     sections = ",".join(json.loads(text)["params"])
     return stage.main([str(root / notebook), str(root / output), *given, *assignments, "--sections", sections])
@@ -66,13 +78,37 @@ def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
         assert run(project, number) == 0
     for method in METHODS:
         assert run(project, "03", method=method) == 0
-    for number in ("04", "05", "07", "08"):
+    for number in ("04", "05", "07", "08", "09", "10", "11", "12", "13"):
         assert run(project, number) == 0
     table = pd.read_csv(project / "results/scenes/table.csv")
     assert {*METHODS, "chance", "oracle", "words to thumbnails"} <= set(table["method"])
     rows = pd.read_csv(project / "results/scenes/rows.csv")
     assert set(rows.loc[rows["method"] == "glscl", "seed"]) == {0, 1}
     assert (rows["missing"] == 0).all()
+    losses = json.loads((project / "results/scenes/losses.json").read_text())
+    assert len(losses["rows"]) == 12
+    assert set(losses["effects"]) == {name for name in losses["rows"] if not name.endswith("/full")}
+    assert losses["rows"]["described/no local interaction"] == losses["rows"]["released/no local interaction"]
+    assert losses["batch_sizes"]["16"]["asked"] == 2 * losses["batch_sizes"]["32"]["asked"] == 0.375
+    convergence = json.loads((project / "results/scenes/convergence.json").read_text())
+    assert convergence["common_best"] == max(head["best"]["mean"] for head in convergence["heads"].values())
+    curves = pd.read_csv(project / "results/scenes/convergence.csv")
+    for method, head in convergence["heads"].items():
+        assert head["lr"] == max(map(float, head["sweep"]), key=lambda rate: head["sweep"][f"{rate:g}"])
+        assert (curves["method"] == method).sum() == 2 * 3
+        assert head["reached"] == sum(step is not None for step in head["steps_to_90"]["each"])
+    found = convergence["differences"]["clip4clip_seqTransf"]["area"]
+    areas = (convergence["heads"][m]["area"]["mean"] for m in ("glscl", "clip4clip_seqTransf"))
+    assert found["difference"] == pytest.approx(np.subtract(*areas), abs=1e-3)
+    found = json.loads((project / "results/scenes/transfer.json").read_text())
+    assert {way: set(heads) for way, heads in found["ways"].items()} == {
+        "scenes to stories": set(HEADS),
+        "stories to scenes": set(HEADS),
+    }
+    assert found["scope"]["texts"] == {"scenes to stories": 6, "stories to scenes": 10}
+    claims = json.loads((project / "results/claims.json").read_text())["claims"]
+    assert len({claim["claim"] for claim in claims}) == 11
+    assert all(claim["evidence"] for claim in claims)
     pages = sorted(path.name for path in (project / "reports").glob("*.html"))
     assert pages == [
         "00_check.html",
@@ -83,6 +119,11 @@ def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
         "05_concepts.html",
         "06_costs.html",
         "07_search.html",
+        "08_benchmarks.html",
+        "09_losses.html",
+        "10_convergence.html",
+        "11_transfer.html",
+        "12_ledger.html",
         "index.html",
     ]
     with Browser(1280, 900) as browser:
@@ -92,6 +133,18 @@ def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
             assert browser.errors == [], page
             assert browser.external_requests() == [], page
             assert len(browser.run("document.body.innerText")) > 400, page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("without", "named"), [("to=scenes", "scenes"), ("backbone=finetuned", "finetuned"), ("heads=[]", "none")]
+)
+def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project, without, named):
+    assert run(project, "11", without) == 0
+    found = json.loads((project / "results/scenes/transfer.json").read_text())
+    assert "transfer needs a second corpus" in found["answer"]
+    assert f"here {named})" in found["answer"]
+    assert found["ways"] == {}
 
 
 def test_a_misspelt_parameter_is_refused_before_anything_runs(project, capsys):
@@ -164,10 +217,15 @@ def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, c
     for video in captions["video"]:
         shutil.copy(project / f"data/scenes/videos/{video}.mp4", folder)
     assert run(project, "00", dataset="own") == 1
-    assert "set study.methods and study.concepts_of to []" in capsys.readouterr().err
+    assert "set study.methods, study.heads and study.concepts_of to []" in capsys.readouterr().err
     for number in ("00", "01", "02", "04", "07"):
         assert run(project, number, *(["methods=[]"] if number in ("00", "04", "07") else []), dataset="own") == 0
-    assert run(project, "08", "datasets=[own]", "methods=[]", "concepts_of=[]") == 0
+    assert run(project, "10", dataset="own") == 0
+    assert "nothing was trained" in json.loads((project / "results/own/convergence.json").read_text())["answer"]
+    assert run(project, "08", "methods=[]", dataset="own") == 0
+    assert run(project, "11", "heads=[]", dataset="own") == 0
+    for number in ("12", "13"):
+        assert run(project, number, "datasets=[own]", "methods=[]", "concepts_of=[]") == 0
     table = pd.read_csv(project / "results/own/table.csv")
     assert set(table["method"]) == {"zero-shot CLIP", "chance"}
     page = (project / "reports/07_search.html").read_text()
