@@ -216,7 +216,8 @@ def build_report(
     the numbers rest on. Title, headings and provenance are escaped.
     """
     out, items = Path(out), []
-    for stem, runs in groupby(sorted(map(Path, notebooks)), lambda notebook: notebook.stem.partition("-")[0]):
+    in_order = sorted(map(Path, notebooks), key=lambda notebook: notebook.name)
+    for stem, runs in groupby(in_order, lambda notebook: notebook.stem.partition("-")[0]):
         runs = list(runs)
         written = export_page(runs, out / f"{stem}.html").name
         heading, question = map(html.escape, title_and_question(runs[0]))
