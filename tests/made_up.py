@@ -46,7 +46,7 @@ def costs() -> dict:
     }
 
 
-def questions() -> dict[str, dict]:
+def questions(benchmark: str = "none") -> dict[str, dict]:
     """The JSON of every question and of evaluate and concepts, for one corpus."""
     seed = {"matched": 0.7, "wrong_pair": 0.1, "rank_text": 4.0, "rank_video": 3.5}
     ablations = ("no inter-consistency", "no intra-diversity", "no local interaction")
@@ -61,7 +61,7 @@ def questions() -> dict[str, dict]:
         "concepts": {"seeds": {"0": seed, "1": seed}, "concepts": 8},
         "benchmarks": {
             "answer": "T-MASS answers.",
-            "scope": {"texts": 1_000, "videos": 500, "seeds": [0, 1]},
+            "scope": {"texts": 1_000, "videos": 500, "seeds": [0, 1], "benchmark": benchmark},
             "over_zero_shot": {name: {"R@1": gain} for name, gain in over_clip.items()},
         },
         "losses": {

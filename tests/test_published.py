@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from glscl.corpora.counts import COUNTED
-from glscl.published import BENCHMARKS, FIVE, comparable, marks, own_tables, published
+from glscl.published import BENCHMARKS, FIVE, TEST_VIDEOS, benchmark_of, comparable, marks, own_tables, published
 
 PATH = Path(__file__).parents[1] / "results/published.csv"
 
@@ -77,3 +77,13 @@ def test_a_damaged_table_is_refused(table, tmp_path):
     raw.to_csv(tmp_path / "b.csv", index=False)
     with pytest.raises(ValueError, match=r"needs r1, postprocess and source, got none in \[5\]"):
         published(tmp_path / "b.csv")
+
+
+def test_a_part_of_a_gallery_or_a_clip_from_scratch_is_no_benchmark():
+    five = {BENCHMARKS[name]: videos for name, videos in TEST_VIDEOS.items() if BENCHMARKS[name] in FIVE}
+    assert five == {"MSR-VTT-1kA": 1_000, "MSVD": 670, "DiDeMo": 1_004, "LSMDC": 1_000, "ActivityNet": 4_917}
+    assert benchmark_of("msrvtt", 1_000, "finetuned") == "MSR-VTT-1kA"
+    assert benchmark_of("msrvtt", 999, "finetuned") == "none"
+    assert benchmark_of("msrvtt", 2_990, "finetuned") == "none"
+    assert benchmark_of("msrvtt", 1_000, "scratch") == "none"
+    assert benchmark_of("scenes", 1_000, "frozen") == "none"
