@@ -31,7 +31,9 @@ BENCHMARKS = {
     "charades_sta": "Charades-STA",
 }
 # Videos of their test splits, counted on their files; of MSR-VTT the 1,000 that both of its usual partitions share.
-TEST_VIDEOS = {name: COUNTED[name, "9k" if name == "msrvtt" else None]["test"][0][0] for name in BENCHMARKS}
+TEST_VIDEOS = {
+    benchmark: COUNTED[name, "9k" if name == "msrvtt" else None]["test"][0][0] for name, benchmark in BENCHMARKS.items()
+}
 FIVE = ("MSR-VTT-1kA", "MSVD", "DiDeMo", "LSMDC", "ActivityNet")  # of GLSCL's experiments
 COLUMNS = ["method", "year", "dataset", "direction", "backbone", "r1", "r5", "r10", "mdr", "mnr", "postprocess"]
 COLUMNS += ["flops_g", "source"]
@@ -53,8 +55,8 @@ def benchmark_of(dataset: str, videos: int, backbone: str) -> str:
 
     A part of a benchmark's gallery gives higher recalls, and a CLIP from scratch none that compare.
     """
-    whole = videos == TEST_VIDEOS.get(dataset) and backbone != "scratch"
-    return BENCHMARKS[dataset] if whole else "none"
+    benchmark = BENCHMARKS.get(dataset, "none")
+    return benchmark if videos == TEST_VIDEOS.get(benchmark) and backbone != "scratch" else "none"
 
 
 def published(path: str | Path) -> pd.DataFrame:
