@@ -5,15 +5,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from glscl.figures import PALETTE, TEMPLATE
+from glscl.page import significant
 
 SUBJECT = "glscl"
 COLOURS = [*PALETTE[:-1], "#888"]  # the pale yellow makes no line
 SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "star", "hexagon"]
-
-
-def significant(value: float) -> str:
-    """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862."""
-    return f"{float(f'{value:.3g}'):,.12g}"
 
 
 def styles(methods: list[str]) -> dict[str, dict]:

@@ -24,9 +24,9 @@ from glscl.rivals.x_pool import TextConditionedPooling
 
 SIZES = {"short": (12, 32), "long": (64, 64)}  # frames, words: MSR-VTT's, and DiDeMo's and ActivityNet's
 
-# Table I of GLSCL, arXiv 2405.12710, column FLOPs, printed in G: it equals thousands of multiply-accumulates per pair.
 ALSO = {torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix[0] * matrix[1]}  # which torch's counter leaves out
 
+# Table I of GLSCL, arXiv 2405.12710, column FLOPs, printed in G: it equals thousands of multiply-accumulates per pair.
 PUBLISHED = {"mean_pooling": 0.5, "dicosa": 0.51, "glscl": 1.0, "x_clip": 220.9, "x_pool": 275.0}
 
 

@@ -115,7 +115,7 @@ def bootstrap(values, group, statistic: str = "mean", samples: int = 2000, seed:
     values = np.atleast_2d(np.asarray(values, dtype=float))
     _, group = np.unique(group, return_inverse=True)
     groups = group.max() + 1
-    drawn = _drawn(groups, samples, seed)
+    drawn = times_drawn(groups, samples, seed)
     if statistic == "mean":
         total, count = np.bincount(group, values.mean(0)), np.bincount(group)
         estimates = (drawn @ total) / (drawn @ count)
@@ -126,9 +126,9 @@ def bootstrap(values, group, statistic: str = "mean", samples: int = 2000, seed:
 
 
 @lru_cache(maxsize=4)
-def _drawn(groups: int, samples: int, seed: int) -> np.ndarray:
-    """How often each group is drawn in each sample, (samples, groups)."""
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples)
+def times_drawn(groups: int, samples: int, seed: int) -> np.ndarray:
+    """How often each group is drawn in each bootstrap sample: (samples, groups), whole numbers as floats, read-only."""
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples).astype(float)
     drawn.flags.writeable = False
     return drawn
 

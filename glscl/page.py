@@ -99,3 +99,8 @@ def facts_table(facts: dict) -> str:
     """A table of names and values, both escaped."""
     rows = (f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in facts.items())
     return f'<div class="scroll"><table class="provenance">{"".join(rows)}</table></div>'
+
+
+def significant(value: float) -> str:
+    """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862."""
+    return f"{float(f'{value:.3g}'):,.12g}"

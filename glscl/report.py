@@ -17,9 +17,8 @@ from nbconvert import HTMLExporter
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
-from glscl.cost_figures import significant
 from glscl.figures import PLOTLY_MIME, figure_html
-from glscl.page import facts_table, page
+from glscl.page import facts_table, page, significant
 from glscl.preview import preview
 from glscl.stage import write_text
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from glscl.metrics import DEPTH, RECALLS, bootstrap, intervals, per_query, summarise
+from glscl.metrics import DEPTH, RECALLS, intervals, per_query, summarise
 from glscl.postprocessing import dual_softmax, normalised, qb_norm
 from glscl.scoring import similarity_matrix
 from glscl.splits import Split
+from glscl.statistics import paired_difference
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
@@ -100,13 +101,9 @@ def summary(runs: list[Run]) -> pd.DataFrame:
 
 
 def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> dict:
-    """Paired difference of text-to-video recall on the test split, in points, and its 95 % interval.
-
-    Every query is compared with itself under both methods, seed by seed; the interval resamples queries alone, so it
-    holds for new queries and not for new training runs. `seeds` has the difference of each seed.
-    """
+    """`paired_difference` of two methods in text-to-video recall on the test split, in points."""
     k = int(metric.removeprefix("R@"))
-    queries = {
+    found = {
         name: [
             run.queries["t2v"]
             for run in runs
@@ -114,10 +111,8 @@ def difference(runs: list[Run], one: str, other: str, metric: str = "R@1") -> di
         ]
         for name in (one, other)
     }
-    hits = {name: np.stack([found["rank"] <= k - 1 for found in runs]).astype(float) for name, runs in queries.items()}
-    points = 100 * (hits[one] - hits[other])  # (seeds, queries)
-    low, high = bootstrap(points, queries[one][0]["group"])
-    return {"difference": float(points.mean()), "low": low, "high": high, "seeds": points.mean(1).tolist()}
+    hits = ([100.0 * (queries["rank"] <= k - 1) for queries in found[name]] for name in (one, other))
+    return paired_difference(*hits, found[one][0]["group"])
 
 
 def describe(value: float, low: float | None = None, high: float | None = None) -> str:

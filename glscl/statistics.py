@@ -7,7 +7,7 @@ one video are not independent, so whole groups such as videos are resampled.
 import numpy as np
 from scipy import stats
 
-from glscl.metrics import _drawn
+from glscl.metrics import times_drawn
 
 DETECTABLE = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)  # 2.8 standard errors: 80 % power at 5 %, two-sided
 
@@ -125,4 +125,4 @@ def _resampled(values: np.ndarray, group: np.ndarray, samples: int, seed: int) -
     _, group = np.unique(group, return_inverse=True)
     counts = np.bincount(group)
     totals = np.stack([np.bincount(group, row) for row in values])
-    return _drawn(len(counts), samples, seed), totals, counts
+    return times_drawn(len(counts), samples, seed), totals, counts

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from glscl import costs, timing
-from glscl.cost_figures import latency, on_a_log_scale, shares, significant
+from glscl.cost_figures import latency, on_a_log_scale, shares
+from glscl.page import significant
 from glscl.rivals import METHODS
 from glscl.rivals.mean_pooling import MeanPoolingHead
 
