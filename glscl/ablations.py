@@ -13,6 +13,7 @@ from glscl.concepts import diversity
 from glscl.losses import CONSISTENCY_TARGET, inter_consistency_loss
 from glscl.runs import load_run
 from glscl.splits import Split
+from glscl.statistics import seed_interval
 
 NO_INTER = {"moment_weight": 0.0, "consistency_weight": 0.0}
 NO_INTRA = {"diversity_weight": 0.0}
@@ -60,6 +61,27 @@ def over_training(folder: Path, split: Split) -> pd.DataFrame:
     curve = pd.read_csv(folder / "curve.csv")
     found = [concept_statistics(load_run(folder, f"after-{epoch:04d}"), split) for epoch in curve["epoch"]]
     return pd.concat([curve, pd.DataFrame(found)], axis=1)
+
+
+def concept_effects(at_end: pd.DataFrame) -> dict[str, dict[str, dict]]:
+    """What a part does to the concepts: the full model minus the model without that part, seed by seed.
+
+    at_end: a row per condition and seed, the full models among them; columns condition, seed, and the statistics.
+    Returns {condition: {statistic: {"difference", "low", "high", "seeds"}}}: the mean over seeds, its 95 % t interval
+    for new seeds, and the difference of every seed. Raises ValueError for fewer than two seeds.
+    """
+    values = at_end.set_index(["condition", "seed"])
+    found = {}
+    for condition in dict.fromkeys(at_end["condition"]):
+        variant, _, ablation = condition.partition("/")
+        if ablation == "full":
+            continue
+        found[condition] = {}
+        for statistic, each in (values.loc[f"{variant}/full"] - values.loc[condition]).items():
+            low, high = seed_interval(each)
+            gap = {"difference": float(each.mean()), "low": low, "high": high, "seeds": each.tolist()}
+            found[condition][statistic] = gap
+    return found
 
 
 def asked_cosine(variant: str, concepts: int, pairs: int) -> float:

@@ -150,16 +150,19 @@ def _effects(evidence: Evidence, ablation: str) -> list[Finding]:
 
 
 def _change(evidence: Evidence, ablation: str, statistic: str, what: str, rises: bool) -> list[Finding]:
-    """What a loss does to a cosine of concepts after the last epoch, full minus ablated, for each variant."""
+    """What a loss does to a cosine of concepts after the last epoch, full minus ablated, for each variant.
+
+    It holds where the cosine moves as the loss intends, visibly, and so that new seeds would show it too.
+    """
     found = []
     for corpus, result, decides in evidence.of("losses"):
-        for name, epochs in result["concepts"].items():
+        for name, effects in result["concept_effects"].items():
             variant, _, removed = name.partition("/")
             if removed == ablation:
-                change = result["concepts"][f"{variant}/full"][-1][statistic] - epochs[-1][statistic]
+                change, low, high = (effects[statistic][part] for part in ("difference", "low", "high"))
                 text = f"{corpus}, {variant}: {what} with the loss minus without"
-                holds = (change if rises else -change) >= VISIBLE if decides else None
-                found.append(Finding(text, change, holds, "09_losses", "Figure 2"))
+                intended = change >= VISIBLE and low > 0 if rises else change <= -VISIBLE and high < 0
+                found.append(Finding(text, change, intended if decides else None, "09_losses", "Table 8", low, high))
     return found
 
 
@@ -313,15 +316,15 @@ CLAIMS = [
     ),
     Claim(
         "The inter-consistency loss aligns matching concepts of text and video.",
-        "With the loss the cosine of matching concepts is higher than without, by 0.01 at least, and R@1 gains (Holm, "
-        "5 %); in both readings of the loss.",
+        "With the loss the cosine of matching concepts is higher than without, by 0.01 at least and for new seeds too, "
+        "and R@1 gains (Holm, 5 %); in both readings of the loss.",
         "Measured on {corpora}, where training is short and CLIP may be frozen.",
         consistency_aligns,
     ),
     Claim(
         "The intra-diversity loss makes the concepts more discriminative.",
-        "With the loss the concepts of an item have a lower cosine than without, by 0.01 at least, and R@1 gains "
-        "(Holm, 5 %); in both readings of the loss.",
+        "With the loss the concepts of an item have a lower cosine than without, by 0.01 at least and for new seeds "
+        "too, and R@1 gains (Holm, 5 %); in both readings of the loss.",
         "Measured on {corpora}, where training is short and CLIP may be frozen.",
         diversity_discriminates,
     ),

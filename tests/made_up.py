@@ -15,10 +15,10 @@ def estimate(value: float, half: float = 1.0) -> dict:
     return {"mean": value, "low": value - half, "high": value + half}
 
 
-def statistics(matched: float, within: float) -> list[dict]:
-    """Concept statistics after two epochs."""
-    epoch = {"matched": matched, "within_text": within, "within_video": within}
-    return [{"matched": 0.0, "within_text": 1.0, "within_video": 1.0}, epoch]
+def on_concepts(matched: float, within: float, half: float = 0.005) -> dict[str, dict]:
+    """What a part does to the concepts, with intervals."""
+    changes = {"matched": matched, "within_text": within, "within_video": within}
+    return {name: {"difference": gap, "low": gap - half, "high": gap + half} for name, gap in changes.items()}
 
 
 def heads(seconds: float, pair: int) -> dict:
@@ -67,10 +67,8 @@ def questions(benchmark: str = "none") -> dict[str, dict]:
         "losses": {
             "answer": "The losses answer.",
             "effects": {f"{v}/{a}": effect(4.0) for v in ("released", "described") for a in ablations},
-            "concepts": {
-                f"{v}/{a}": statistics(0.7, 0.2) if a == "full" else statistics(0.3, 0.9)
-                for v in ("released", "described")
-                for a in ("full", *ablations)
+            "concept_effects": {
+                f"{v}/{a}": on_concepts(0.4, -0.7) for v in ("released", "described") for a in ablations[:2]
             },
         },
         "convergence": {

@@ -7,7 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from glscl.ablations import ABLATIONS, NO_LOCAL, asked_cosine, changes, consistency_term, over_training, trained_as
+from glscl.ablations import (
+    ABLATIONS,
+    NO_LOCAL,
+    asked_cosine,
+    changes,
+    concept_effects,
+    consistency_term,
+    over_training,
+    trained_as,
+)
 from glscl.concepts import diversity
 from glscl.loss_figures import batch_targets, concept_curves, effects
 from glscl.model import Texts, Videos, global_similarity
@@ -144,3 +153,21 @@ def test_a_target_is_drawn_where_there_is_one():
     found = found.assign(asked=[0.19, 0.09, None, None], found=[0.2, 0.1, 0.5, 0.5])
     names = [trace.name for trace in batch_targets(term, found).data]
     assert names == ["released, batches of 32", "asked for, full", "found, full", "found, without"]
+
+
+def test_a_part_is_compared_seed_by_seed_with_the_full_model_of_its_variant():
+    rows = pd.DataFrame(
+        {
+            "condition": ["a/full", "a/full", "a/less", "a/less", "b/less", "b/less", "b/full", "b/full"],
+            "seed": [0, 1, 1, 0, 0, 1, 0, 1],
+            "matched": [0.5, 0.7, 0.4, 0.4, 1.0, 1.0, 0.0, 0.0],
+        }
+    )
+    found = concept_effects(rows)
+    assert list(found) == ["a/less", "b/less"]
+    assert found["a/less"]["matched"]["seeds"] == pytest.approx([0.1, 0.3])
+    assert found["a/less"]["matched"]["difference"] == pytest.approx(0.2)
+    assert found["a/less"]["matched"]["high"] == pytest.approx(0.2 + 12.706 * 0.1, abs=1e-3)
+    assert found["b/less"]["matched"] == {"difference": -1.0, "low": -1.0, "high": -1.0, "seeds": [-1.0, -1.0]}
+    with pytest.raises(ValueError, match="two runs"):
+        concept_effects(rows[rows["seed"] == 0])

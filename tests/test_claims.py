@@ -51,11 +51,9 @@ def worse_losses(evidence: Evidence, ablation: str, p_holm: float = 0.01) -> Non
             losses(evidence)["effects"][name] = made_up.effect(-4.0, p_holm)
 
 
-def swap_concepts(evidence: Evidence, ablation: str) -> None:
-    concepts = losses(evidence)["concepts"]
+def turn_concepts(evidence: Evidence, ablation: str) -> None:
     for variant in ("released", "described"):
-        names = f"{variant}/full", f"{variant}/{ablation}"
-        concepts[names[0]], concepts[names[1]] = concepts[names[1]], concepts[names[0]]
+        losses(evidence)["concept_effects"][f"{variant}/{ablation}"] = made_up.on_concepts(-0.4, 0.7)
 
 
 def without_clip_leads(e):
@@ -85,12 +83,12 @@ def one_concept(e):
 
 
 def pulled_apart(e):
-    swap_concepts(e, "no inter-consistency")
+    turn_concepts(e, "no inter-consistency")
     worse_losses(e, "no inter-consistency")
 
 
 def pushed_together(e):
-    swap_concepts(e, "no intra-diversity")
+    turn_concepts(e, "no intra-diversity")
     worse_losses(e, "no intra-diversity")
 
 
@@ -193,10 +191,11 @@ def test_a_single_seed_tells_no_work_apart(evidence):
 
 
 @pytest.mark.parametrize("rule", ["consistency_aligns", "diversity_discriminates"])
-def test_a_change_that_cannot_be_seen_is_none(rule, evidence):
-    concepts = losses(evidence)["concepts"]
-    for name in concepts:
-        concepts[name] = made_up.statistics(0.5, 0.5 + 1e-6 * name.endswith("full"))
+@pytest.mark.parametrize(("size", "half"), [(1e-6, 0.0), (0.4, 0.5)], ids=["too small", "not for new seeds"])
+def test_a_change_that_cannot_be_seen_is_none(rule, size, half, evidence):
+    changes = losses(evidence)["concept_effects"]
+    for name in changes:
+        changes[name] = made_up.on_concepts(size, -size, half)
     changes = [f for f in judged(rule, evidence)["evidence"] if "cosine" in f["text"]]
     assert [f["holds"] for f in changes] == [False] * len(changes)
     assert changes
