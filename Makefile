@@ -32,7 +32,7 @@ thorough: .venv/.installed  ## ask the questions again with more heads, rates an
 		notebook=$${stage%@*}; DVC_STAGE=$${stage#*_} python -m glscl.stage notebooks/$$notebook.ipynb \
 			work/notebooks/$$notebook-$(DATASET)-thorough.ipynb dataset=$(DATASET) thorough=true; \
 	done
-	@echo "done: results/$(DATASET)/*-thorough.json; a page of each: make report-single NOTEBOOK=..."
+	@echo "done: results/$(DATASET)/*-thorough.json; make report shows them"
 
 test: inputs  ## run all tests
 	@python -m pytest

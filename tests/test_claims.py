@@ -1,5 +1,7 @@
 """Claims and verdicts: a rule that is fed with other evidence comes to another verdict."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -251,3 +253,14 @@ def test_the_common_space_holds_the_methods_that_pool_by_the_mean():
     methods = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"]
     pooled = {name for name, settings in methods.items() if settings["head"] == "mean_pooling"}
     assert pooled == set(COMMON_SPACE)
+
+
+def test_every_finding_stands_in_a_figure_or_table_that_its_page_has(evidence):
+    findings = [Finding(**f) for rule in BY_RULE for f in judged(rule, evidence)["evidence"]]
+    assert findings
+    for page, figure in {(finding.page, finding.figure) for finding in findings}:
+        kind, number = figure.split()
+        cells = json.loads((ROOT / f"notebooks/{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        captions = re.findall(r"^\*((?:Figure|Table)[^.]*)\.", text, re.MULTILINE)
+        assert any(re.search(rf"{kind}s? (\d+ and )?{number}\b", caption) for caption in captions), (page, figure)
