@@ -7,7 +7,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; color: #222; background: #fff; }
 body { font: 17px/1.6 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
-header, main { max-width: 960px; margin: 0 auto; padding: 0 20px; }
+header, main { max-width: 1080px; margin: 0 auto; padding: 0 20px; }
 header { display: flex; justify-content: space-between; gap: 16px; padding-top: 14px; font-size: 14px; color: #555; }
 header label { cursor: pointer; margin-left: auto; }
 main { padding-bottom: 64px; }
