@@ -27,7 +27,7 @@ reproduce: .venv/.installed  ## run the pipeline: the whole study, or what chang
 	@echo "the report: $(CURDIR)/reports/index.html"
 
 DATASET ?= scenes
-thorough: .venv/.installed  ## ask the questions again with more heads, rates and seeds, some hours: DATASET=scenes
+thorough: .venv/.installed  ## ask the questions again with more heads, rates and seeds, about an hour: DATASET=scenes
 	@set -e; for stage in 09_losses@$(DATASET)-glscl 10_convergence@$(DATASET) 11_transfer@$(DATASET); do \
 		notebook=$${stage%@*}; DVC_STAGE=$${stage#*_} python -m glscl.stage notebooks/$$notebook.ipynb \
 			work/notebooks/$$notebook-$(DATASET)-thorough.ipynb dataset=$(DATASET) thorough=true; \

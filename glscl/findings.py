@@ -177,7 +177,9 @@ def with_results(readme: str, folder: str | Path, datasets: list[str]) -> str:
         for row, marks in zip(cells, heavy, strict=True)
     ]
     parts = [_markdown(list(table.columns), bold), "\n".join(f"* {one}" for one in findings(folder, datasets))]
-    asked = (f"{i}. *{q.text}* {' '.join(found)}" for i, (q, found) in enumerate(answers(folder, datasets), start=1))
+    asked = []
+    for number, (question, found) in enumerate(answers(folder, datasets), start=1):
+        asked += [f"{number}. *{question.text}*", *(f"   * {sentence}" for sentence in found)]
     parts += ["### The five questions", "\n".join(asked)]
     judged = ledger(folder)
     verdicts = [[claim["claim"], claim["verdict"], claim["scope"]] for claim in judged["claims"]]

@@ -65,7 +65,7 @@ def test_the_readme_grows_answers_and_verdicts(results):
     assert ledger(results)["claims"] == [CLAIM]
     text = with_results(empty, results, ["scenes"])
     assert "One of one." in text
-    assert "3. *What does removing the auxiliary cross-modal losses do?* The losses answer." in text
+    assert "3. *What does removing the auxiliary cross-modal losses do?*\n   * The losses answer.\n" in text
     assert "| It is fast. | contradicted | One machine. |" in text
     assert text.startswith("# Study\n")
     assert text.endswith("\nend")
