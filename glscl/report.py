@@ -11,9 +11,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
@@ -27,6 +25,12 @@ CODE_TOGGLE = '<label><input type="checkbox" id="show-code"> Show code</label>'
 EMBEDS = r"<(?:script|link|img|video|audio|source|iframe)\b[^>]*?"
 EXTERNAL = re.compile(EMBEDS + r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
 PLAYER = 'width="224" controls autoplay muted loop playsinline'
+
+
+def _read(notebook: str | Path):
+    import nbformat  # here, as its two seconds are paid by every stage that only shows a table
+
+    return nbformat.read(notebook, as_version=4)
 
 
 def clips_html(found: dict[str, list[tuple[str | Path, str]]], megabytes: float) -> str:
@@ -57,7 +61,7 @@ def clips_html(found: dict[str, list[tuple[str | Path, str]]], megabytes: float)
 
 def title_and_question(notebook: Path) -> tuple[str, str]:
     """The heading and the first paragraph of a notebook's first cell, as plain text."""
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = _read(notebook).cells
     found = re.match(r"# +(.+)\n*((?:.+\n?)*)", cells[0].source.strip() if cells else "")
     if not found or cells[0].cell_type != "markdown":
         raise ValueError(f"{notebook} must begin with a markdown cell '# Title' and a paragraph that says its question")
@@ -67,7 +71,7 @@ def title_and_question(notebook: Path) -> tuple[str, str]:
 
 def headline(notebook: Path) -> str:
     """What the cell tagged `headline` of an executed notebook printed: its result in a sentence; empty without one."""
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = _read(notebook).cells
     printed = [output for cell in cells if "headline" in cell.metadata.get("tags", []) for output in cell.outputs]
     return " ".join("".join(output.get("text", "") for output in printed).split())
 
@@ -86,7 +90,10 @@ def _without_progress_bars(outputs: list) -> list:
 
 def _render(notebook: Path, key: str) -> tuple[str, str]:
     """HTML of a notebook's first cell and of the others: figures as plotly calls, code in `.input` elements."""
-    content = nbformat.read(notebook, as_version=4)
+    from nbconvert import HTMLExporter
+    from nbformat.v4 import new_notebook
+
+    content = _read(notebook)
     figures = 0
     for cell in content.cells:
         if cell.cell_type == "code":
@@ -96,7 +103,7 @@ def _render(notebook: Path, key: str) -> tuple[str, str]:
                 figures += 1
                 output["data"] = {"text/html": figure_html(output.data[PLOTLY_MIME], f"{key}-{figures}")}
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    parts = [nbformat.v4.new_notebook(cells=cells) for cells in (content.cells[:1], content.cells[1:])]
+    parts = [new_notebook(cells=cells) for cells in (content.cells[:1], content.cells[1:])]
     return tuple(exporter.from_notebook_node(part)[0] for part in parts)
 
 
@@ -215,7 +222,7 @@ def build_report(
     the numbers rest on. Title, headings and provenance are escaped.
     """
     out, items = Path(out), []
-    in_order = sorted(map(Path, notebooks), key=lambda notebook: notebook.name)
+    in_order = sorted(map(Path, notebooks), key=lambda notebook: notebook.stem)
     for stem, runs in groupby(in_order, lambda notebook: notebook.stem.partition("-")[0]):
         runs = list(runs)
         written = export_page(runs, out / f"{stem}.html").name

@@ -270,6 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sections", default="", help="entries of params.yaml when run by hand")
     given = parser.parse_intermixed_args(argv)
     start, name, place = time.monotonic(), os.environ.get("DVC_STAGE"), "by hand"
+    # jsonschema imports it for a check that notebooks do not use, and it builds a grammar for almost two seconds.
+    sys.modules["rfc3987_syntax"] = None
     try:
         root = project_root(given.notebook.parent)
         sections = named_sections(root, given.sections.split(",")) if given.sections else {}

@@ -100,6 +100,15 @@ def test_folder_holds_the_pages_and_the_library_alone(build):
     assert len(page) < 100_000
 
 
+def test_a_thorough_run_stands_below_the_default_one(notebook, tmp_path):
+    runs = [notebook.with_name(f"07_concepts-{run}.ipynb") for run in ("scenes-thorough", "scenes")]
+    for run in runs:
+        run.write_bytes(notebook.read_bytes())
+    report.build_report(runs, tmp_path / "out", "Study", {}, {})
+    page = (tmp_path / "out/07_concepts.html").read_text()
+    assert page.index('id="scenes"') < page.index('id="scenes-thorough"')
+
+
 def test_a_film_strip_is_stored_once_however_many_points_show_it(notebook):
     text = notebook.read_text()
     assert text.count(strip(255)) == 1
