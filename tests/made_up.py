@@ -18,7 +18,7 @@ def estimate(value: float, half: float = 1.0) -> dict:
 def on_concepts(matched: float, within: float, half: float = 0.005) -> dict[str, dict]:
     """What a part does to the concepts, with intervals."""
     changes = {"matched": matched, "within_text": within, "within_video": within}
-    return {name: {"difference": gap, "low": gap - half, "high": gap + half} for name, gap in changes.items()}
+    return {name: effect(gap, half=half) for name, gap in changes.items()}
 
 
 def heads(seconds: float, pair: int) -> dict:
