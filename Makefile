@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce thorough test lab report report-single readme lint bundled-inputs bench temperature hooks clean
+.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lint bundled-inputs bench temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -22,33 +22,34 @@ help:
 inputs: .venv/.installed
 	@dvc pull --quiet data.dvc
 
-reproduce: .venv/.installed  ## run the pipeline: the whole study, or what changed since the last run
-	@dvc repro --pull
-	@echo "the report: $(CURDIR)/reports/index.html"
+reproduce: inputs  ## run the pipeline in its quick profile, some 12 minutes on 2 cores, and check its results
+	@python -m glscl.study.pipeline quick
 
-DATASET ?= scenes
-thorough: .venv/.installed  ## ask the questions again with more heads, rates and seeds, about an hour: DATASET=scenes
-	@set -e; for stage in 09_losses@$(DATASET)-glscl 10_convergence@$(DATASET) 11_transfer@$(DATASET); do \
-		notebook=$${stage%@*}; DVC_STAGE=$${stage#*_} python -m glscl.stage notebooks/$$notebook.ipynb \
-			work/notebooks/$$notebook-$(DATASET)-thorough.ipynb dataset=$(DATASET) thorough=true; \
-	done
-	@echo "done: results/$(DATASET)/*-thorough.json; make report shows them"
+study: inputs  ## run the full profile, whose results the repository holds: hours on 2 cores, resumable
+	@python -m glscl.study.pipeline full
 
-test: inputs  ## run all tests
+PROFILE ?= quick
+verify: .venv/.installed  ## are the results here the committed ones? PROFILE=quick or full
+	@python -m glscl.study.verify $(PROFILE)
+
+test: inputs  ## run all tests but the whole pipeline's
 	@python -m pytest
+
+test-pipeline: inputs  ## run every notebook on a small corpus, and open the report in a browser
+	@python -m pytest -m pipeline
 
 lab: inputs  ## open the notebooks in JupyterLab
 	@jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-report: .venv/.installed  ## judge the claims and build reports/index.html again, without training
-	@dvc repro --single-item ledger report
+report: .venv/.installed  ## judge the claims and build the report again, without training: PROFILE=quick or full
+	@dvc repro --force --single-item $(if $(filter quick,$(PROFILE)),ledger@quick report@quick,full_ledger@full full_report@full)
 
-report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=work/notebooks/X.ipynb
-	@test -n "$(NOTEBOOK)" || { echo "name a notebook: make report-single NOTEBOOK=work/notebooks/X.ipynb"; exit 2; }
-	@python -m glscl.report single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
+report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=work/notebooks/quick/X.ipynb
+	@test -n "$(NOTEBOOK)" || { echo "name a notebook: make report-single NOTEBOOK=work/notebooks/quick/X.ipynb"; exit 2; }
+	@python -m glscl.report.export single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
 
-readme: .venv/.installed  ## write the results table of README.md anew from results/
-	@python -m glscl.findings
+readme: .venv/.installed  ## write README.md's results and docs/results.md anew from the full results
+	@python -m glscl.study.answers
 
 lint: .venv/.installed  ## check style
 	@ruff check
@@ -67,5 +68,5 @@ temperature: .venv/.installed  ## choose the temperature of the frame softmax on
 hooks: .venv/.installed  ## check each commit with pre-commit
 	@pre-commit install
 
-clean:  ## remove work/, build/ and generated reports; data, results and DVC's cache stay
+clean:  ## remove work/, build/ and reports/, so that the next run starts anew; data and results stay
 	@git clean -fdXq -- work reports build

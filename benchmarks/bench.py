@@ -1,8 +1,8 @@
 """Are exact scoring and the frame store as cheap as promised? Ratios within one run, each beside its target.
 
-Run by `make bench`; writes results/bench.json, on a GPU results/gpu/bench.json with the name of the device, and exits
-with 1 if a target is missed. `--small` shrinks every size and holds nothing to its target: it shows only that
-everything runs.
+Run by `make bench`; writes results/measured/bench.json, on a GPU results/measured/gpu/bench.json with the name of the
+device, and exits with 1 if a target is missed. `--small` shrinks every size and holds nothing to its target: it shows
+only that everything runs.
 """
 
 import argparse
@@ -17,12 +17,14 @@ from statistics import median
 import torch
 
 from benchmarks.frames import decoding_memory, parallel_decoding, reading
-from glscl.costs import build, random_states, released_glscl, released_x_pool, weighting_net
-from glscl.head import MatchingHead, gram, take
+from glscl.base import MatchingHead, gram, take
+from glscl.files import write_json
 from glscl.model import Videos
 from glscl.scoring import encode_all, similarity_matrix, top_k
-from glscl.stage import hardware, write_json
-from glscl.timing import alternate, device, peak_memory, repeated, search
+from glscl.study.counting import build, random_features
+from glscl.study.project import hardware
+from glscl.study.released_computation import released_glscl, released_x_pool, weighting_net
+from glscl.study.timing import alternate, device, peak_memory, repeated, search
 
 BLOCK = 16  # items on each side of a block of the released evaluation
 DEVICE = device()
@@ -35,9 +37,9 @@ def compared(one: Callable[[], object], other: Callable[[], object]) -> tuple[fl
     return median(ratios), median(seconds["one"]), median(seconds["other"])
 
 
-def encoded(head: MatchingHead, states: tuple) -> tuple:
-    """What the head keeps of every text and video of `random_states`, each encoded once, on the device."""
-    sentence, words, word_mask, frames, frame_mask = states
+def encoded(head: MatchingHead, features: tuple) -> tuple:
+    """Embeddings of every text and video of `random_features`, each encoded once, on the device."""
+    sentence, words, word_mask, frames, frame_mask = features
     texts = encode_all(
         lambda i: head.encode_texts(*(part[i].to(DEVICE) for part in (sentence, words, word_mask))), len(words)
     )
@@ -49,7 +51,7 @@ def encoded(head: MatchingHead, states: tuple) -> tuple:
 def exact_scores(items: int, width: int) -> dict:
     """Exact GLSCL scores against the two plain matrix products inside them."""
     head = build("glscl", 12, 32, width).to(DEVICE)
-    texts, videos = encoded(head, random_states(head.config, items))
+    texts, videos = encoded(head, random_features(head.config, items))
 
     def products():
         texts.sentence @ videos.frames.flatten(0, 1).T
@@ -69,8 +71,8 @@ def exact_scores(items: int, width: int) -> dict:
 def whole_evaluation(items: int, width: int, sampled: int) -> dict:
     """Concepts of every item and all scores against the released blocks, which encode their items again."""
     head, net = build("glscl", 12, 32, width).to(DEVICE), weighting_net(width).to(DEVICE)
-    states = [part.to(DEVICE) for part in random_states(head.config, items)]
-    sentence, words, word_mask, frames, frame_mask = states
+    features = [part.to(DEVICE) for part in random_features(head.config, items)]
+    sentence, words, word_mask, frames, frame_mask = features
     starts = torch.randint(0, items - BLOCK + 1, (sampled, 2), generator=torch.Generator().manual_seed(0)).tolist()
 
     def blocks():
@@ -80,7 +82,7 @@ def whole_evaluation(items: int, width: int, sampled: int) -> dict:
             released_glscl(head, net, *sides)
 
     def here():
-        similarity_matrix(head, *encoded(head, states))
+        similarity_matrix(head, *encoded(head, features))
 
     all_blocks = (-(-items // BLOCK)) ** 2
     found, released, once = compared(blocks, here)
@@ -90,9 +92,9 @@ def whole_evaluation(items: int, width: int, sampled: int) -> dict:
 
 @torch.inference_mode()
 def x_pool(items: int, width: int) -> dict:
-    """X-Pool through its rearrangement against two linear layers on every pair, from cached states."""
+    """X-Pool through its rearrangement against two linear layers on every pair, from cached embeddings."""
     head = build("x_pool", 12, 32, width, temporal_layers=0).to(DEVICE)
-    texts, videos = encoded(head, random_states(head.config, items))
+    texts, videos = encoded(head, random_features(head.config, items))
     part = max(1, items // 10)
 
     def plain():
@@ -104,7 +106,7 @@ def x_pool(items: int, width: int) -> dict:
 
 
 def extra_memory(items: int, frames: int, queries: int, width: int) -> dict:
-    """Memory that scoring takes beyond the states and the scores it returns, MB, in a process of its own."""
+    """Memory that scoring takes beyond the embeddings and the scores it returns, MB, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.bench", "--memory", *map(str, (items, frames, queries, width))]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return {"value": float(found.stdout), "scores_mb": 4 * items**2 / 1e6}
@@ -116,7 +118,7 @@ def print_extra_memory(items: int, frames: int, queries: int, width: int) -> Non
     concepts = torch.nn.functional.normalize(torch.rand(items, queries, width, device=DEVICE), dim=-1)
     vectors = torch.rand(items, frames, width, device=DEVICE) / width**0.5
     videos = Videos(vectors, torch.ones(items, frames, device=DEVICE), gram(vectors), concepts)
-    texts = head.keeps[0](torch.rand(items, width, device=DEVICE), concepts)
+    texts = head.embedding_types[0](torch.rand(items, width, device=DEVICE), concepts)
     similarity_matrix(head, take(texts, slice(300)), take(videos, slice(300)))  # the libraries' own buffers
     scores = 4 * items**2 / 1e6
     print(peak_memory(lambda: similarity_matrix(head, texts, videos)) / 1e6 - (scores if DEVICE.type == "cpu" else 0))
@@ -129,7 +131,7 @@ def one_query(galleries: list[int], width: int) -> dict:
     The galleries take turns, and the shortest time of each counts, which was disturbed least.
     """
     head = build("glscl", 12, 32, width).to(DEVICE)
-    texts, videos = encoded(head, random_states(head.config, 16))
+    texts, videos = encoded(head, random_features(head.config, 16))
     text, largest = take(texts, slice(1)), repeated(videos, galleries[-1])
     calls = {size: partial(search, head, text, take(largest, slice(size))) for size in galleries}
     shortest = {size: min(seconds) for size, seconds in alternate(calls, enough=10.0).items()}
@@ -143,7 +145,7 @@ def best_k(items: int, width: int, k: int = 10) -> dict:
     worst = 0.0
     for name in ("glscl", "mean_pooling", "x_pool"):
         head = build(name, 12, 32, width).to(DEVICE)
-        texts, videos = encoded(head, random_states(head.config, items))
+        texts, videos = encoded(head, random_features(head.config, items))
         matrix = similarity_matrix(head, texts, videos)
         scores, indices = top_k(head, texts, videos, k)
         worst = max(worst, (matrix.sort(1, descending=True).values[:, :k] - scores).abs().max().item())
@@ -196,7 +198,7 @@ def main() -> int:
         "items": items,
         "width": width,
     }
-    folder = Path("results/gpu" if DEVICE.type == "cuda" else "results")
+    folder = Path("results/measured/gpu" if DEVICE.type == "cuda" else "results/measured")
     write_json(folder / "bench.json", {"about": about, "checks": results}, digits=3)
     return 1 if missed else 0
 

@@ -20,8 +20,8 @@ import pandas as pd
 import psutil
 from PIL import Image
 
-from glscl.decoding import Sampling, decode_frames
-from glscl.video import FrameStore, write_store
+from glscl.data.decoding import Sampling, decode_frames
+from glscl.data.frame_store import FrameStore, write_store
 
 WIDTH, HEIGHT, RATE = 320, 240, 25
 FRAMES, OFFSETS, SIZE = 12, 3, 224  # MSR-VTT's

@@ -7,25 +7,24 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from glscl.inputs import Inputs
-from glscl.runs import train_seeds
-from glscl.stage import write_table
-from glscl.training import TrainSettings
+from glscl.data.dataset import PreparedCorpus
+from glscl.files import write_table
+from glscl.study.parameters import named_sections, resolve
+from glscl.study.project import Folders
+from glscl.training.runs import train_seeds
+from glscl.training.trainer import TrainSettings
 
 if __name__ == "__main__":
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    given = params["datasets"]["scenes"]["inputs"]
-    work = Path("work/scenes")
-    captions, inputs = pd.read_parquet(work / "captions.parquet"), Inputs.from_pretrained(given["clip"], given["words"])
+    params = resolve(named_sections(Path(), ["train", "model", "datasets.scenes.inputs", "datasets.scenes.train"]))
+    given = params["inputs"]
+    corpus = PreparedCorpus.open(Folders.of("full", "scenes").corpus, given["clip"], given["backbone"], given["words"])
     settings = TrainSettings(**params["train"], backbone=given["backbone"])
     rows = []
     for temperature in (1.0, 3.0, 10.0, 30.0):
         model = params["model"] | {"temperature": temperature}
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "runs"
-            curve = train_seeds("glscl", model, given["clip"], inputs, work, captions, settings, [0], out)
+        with tempfile.TemporaryDirectory(dir="work") as folder:
+            curve, _ = train_seeds("glscl", model, corpus, settings, [0], Path(folder) / "runs")
         rows.append({"temperature": temperature, "seed": 0, "val_mean_recall": curve["val_mean_recall"].max()})
         print(rows[-1], flush=True)
     write_table("benchmarks/temperature.csv", pd.DataFrame(rows).round(3))

@@ -113,3 +113,24 @@ def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise a ValueError that lists what is known if value is not."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}; correct the spelling.")
+
+
+# Width, depth and frame size of a CLIP that is trained from random weights on a few hundred videos.
+SCRATCH = {
+    "projection_dim": 128,
+    "text_config": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+    },
+    "vision_config": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    },
+}

@@ -9,12 +9,11 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig
 
+from glscl.base import RetrievalModel, joined, load_backbone
 from glscl.config import at_least
-from glscl.decoding import VideoError, decode_frames
-from glscl.head import joined
-from glscl.inputs import Inputs, load_backbone
-from glscl.model import RetrievalModel
-from glscl.rivals import METHODS
+from glscl.data.decoding import VideoError, decode_frames
+from glscl.data.processor import Processor
+from glscl.methods import METHODS
 from glscl.scoring import encode_all, top_k
 
 BATCH = 32  # videos that are decoded side by side and encoded together
@@ -30,8 +29,8 @@ class Retriever:
     paths: the files that are indexed. unreadable: the files that could not be, each with the reason.
     """
 
-    def __init__(self, model: RetrievalModel, inputs: Inputs):
-        self.model, self.inputs = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), inputs
+    def __init__(self, model: RetrievalModel, processor: Processor):
+        self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.paths: list[Path] = []
         self.unreadable: dict[Path, str] = {}
         self._videos = None
@@ -43,25 +42,25 @@ class Retriever:
         known = {method.config_class.model_type: method for method in METHODS.values()}
         if config.model_type not in known:
             raise ValueError(f"{folder} must hold one of {', '.join(known)}, got a {config.model_type!r}; train one.")
-        return cls(known[config.model_type].from_pretrained(folder), Inputs.from_pretrained(folder, config.words))
+        return cls(known[config.model_type].from_pretrained(folder), Processor.from_pretrained(folder, config.words))
 
     @classmethod
     def from_clip(cls, clip: str | Path, frames: int = 12, words: int = 32) -> "Retriever":
         """CLIP as it is, from a folder or by name, without training: the cosine of a sentence with the mean frame."""
-        inputs = Inputs.from_pretrained(clip, words)
-        backbone = load_backbone(clip, "frozen", inputs)
+        processor = Processor.from_pretrained(clip, words)
+        backbone = load_backbone(clip, "frozen", processor)
         model = METHODS["mean_pooling"].from_clip(backbone, temporal_layers=0, frames=frames, words=words)
-        return cls(model, inputs)
+        return cls(model, processor)
 
     def embed_texts(self, sentences: list[str]):
-        """What the model keeps per sentence, for GLSCL `glscl.model.Texts`, on the CPU."""
-        ids, mask = (tensor.to(self.model.device) for tensor in self.inputs.tokenise(sentences))
+        """Embeddings of sentences, for GLSCL `glscl.model.Texts`, on the CPU."""
+        ids, mask = (tensor.to(self.model.device) for tensor in self.processor.tokenise(sentences))
         return encode_all(lambda index: self.model.encode_texts(ids[index], mask[index]), len(sentences))
 
     def embed_videos(self, paths: list[str | Path]):
-        """What the model keeps per video file, for GLSCL `glscl.model.Videos`, on the CPU.
+        """Embeddings of video files, for GLSCL `glscl.model.Videos`, on the CPU.
 
-        Each file is decoded once. Raises `glscl.decoding.VideoError` at a file that cannot be read.
+        Each file is decoded once. Raises `glscl.data.decoding.VideoError` at a file that cannot be read.
         """
         videos, unreadable = self._encode_readable(paths)
         for reason in unreadable.values():
@@ -97,7 +96,7 @@ class Retriever:
         return [(self.paths[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
 
     def _encode_readable(self, paths: list[str | Path]) -> tuple[tuple | None, dict[Path, str]]:
-        """What the model keeps of the files that can be read, None where none can, and the others with the reason."""
+        """Embeddings of the files that can be read, None where none can, and the others with the reason."""
         if not paths:
             raise ValueError("expected at least one video file, got none; check the folder.")
         parts, unreadable = [], {}
@@ -116,18 +115,18 @@ class Retriever:
 
     def _decode(self, path: Path) -> np.ndarray | VideoError:
         try:
-            return decode_frames(path, self.model.config.frames, self.inputs.size)
+            return decode_frames(path, self.model.config.frames, self.processor.size)
         except VideoError as error:
             return error
 
     def _encode_frames(self, decoded: list[np.ndarray]):
-        shape = (len(decoded), self.model.config.frames, self.inputs.size, self.inputs.size, 3)
+        shape = (len(decoded), self.model.config.frames, self.processor.size, self.processor.size, 3)
         frames, mask = torch.zeros(shape, dtype=torch.uint8), torch.zeros(shape[:2], dtype=torch.long)
         for row, found in enumerate(map(torch.from_numpy, decoded)):
             frames[row, : len(found)], mask[row, : len(found)] = found, 1
 
         def encode(index):
-            pixels = self.inputs.normalise(frames[index]) * mask[index][..., None, None, None]
+            pixels = self.processor.normalise(frames[index]) * mask[index][..., None, None, None]
             return self.model.encode_videos(pixels.to(self.model.device), mask[index].to(self.model.device))
 
         return encode_all(encode, len(decoded))

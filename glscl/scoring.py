@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from glscl.head import MatchingHead, joined, take
+from glscl.base import MatchingHead, joined, take
 
 ROWS, COLUMNS = 256, 4096  # of a block at most
 NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # in the largest tensor of a block: the processor's cache, a busy GPU
@@ -14,9 +14,9 @@ NUMBERS = {"cpu": 2**20, "cuda": 2**26}  # in the largest tensor of a block: the
 
 @torch.inference_mode()
 def encode_all(encode: Callable[[Tensor], tuple], items: int, batch_size: int = 256):
-    """Encode items 0..items-1 in batches, each once, and join what the head keeps per item on the CPU.
+    """Encode items 0..items-1 in batches, each once, and join the embeddings on the CPU.
 
-    encode: index (batch,) -> the head's states of those items. Raises ValueError without items.
+    encode: index (batch,) -> the embeddings of those items. Raises ValueError without items.
     """
     if items == 0:
         raise ValueError("expected at least one item to encode, got none; check the split.")
@@ -29,10 +29,10 @@ def similarity_matrix(model, texts, videos, dtype: torch.dtype | None = None) ->
     """All scores (texts, videos), float32 on the CPU, in blocks that bound the memory.
 
     model: a model or a head. dtype: bfloat16 or float16 for matrix products in half precision; float32 where absent.
-    Raises ValueError for states of another head or width, an empty side, or a score that is not finite.
+    Raises ValueError for embeddings of another head or width, an empty side, or a score that is not finite.
     """
     head = _head(model)
-    head.require_kept(texts, videos)
+    head.require_embeddings(texts, videos)
     scores = torch.empty(len(texts[0]), len(videos[0]))
     for rows, columns, block in _blocks(head, texts, videos, dtype):
         scores[rows, columns] = block
@@ -47,7 +47,7 @@ def top_k(model, texts, videos, k: int, dtype: torch.dtype | None = None) -> tup
     Raises ValueError where k is not from 1 to the size of the gallery.
     """
     head = _head(model)
-    head.require_kept(texts, videos)
+    head.require_embeddings(texts, videos)
     if not 1 <= k <= len(videos[0]):
         raise ValueError(f"k must be from 1 to the {len(videos[0])} videos of the gallery, got {k}; ask for fewer.")
     found: dict[int, tuple[Tensor, Tensor]] = {}
@@ -56,8 +56,8 @@ def top_k(model, texts, videos, k: int, dtype: torch.dtype | None = None) -> tup
         if rows.start in found:
             best, where = found[rows.start]
             block, index = torch.cat([best, block], 1), torch.cat([where, index], 1)
-        best, place = block.topk(min(k, block.shape[1]), sorted=True)
-        found[rows.start] = best, index.gather(1, place)
+        best, position = block.topk(min(k, block.shape[1]), sorted=True)
+        found[rows.start] = best, index.gather(1, position)
     scores, indices = zip(*(found[start] for start in sorted(found)), strict=True)
     return torch.cat(scores).cpu(), torch.cat(indices).cpu()
 
@@ -84,7 +84,7 @@ def _blocks(head: MatchingHead, texts, videos, dtype) -> Iterable[tuple[slice, s
             if not torch.isfinite(block).all():
                 raise ValueError(
                     f"scores must be finite, got NaN or infinity among texts {rows.start} to {rows.stop - 1} and "
-                    f"videos {columns.start} to {columns.stop - 1}; look for damaged states or an overflow in {dtype}."
+                    f"videos {columns.start} to {columns.stop - 1}; look for damaged inputs or overflow in {dtype}."
                 )
             yield rows, columns, block
 

@@ -1,18 +1,22 @@
 """Small models and batches that several tests share."""
 
-from pathlib import Path
+import copy
+from functools import cache
 
 import pandas as pd
 import pytest
 import torch
 from transformers import CLIPConfig
 
+from glscl.base import load_backbone
 from glscl.config import GLSCLConfig
-from glscl.corpora import read_corpus
-from glscl.inputs import Inputs, load_backbone
+from glscl.data.corpora import read_corpus
+from glscl.data.dataset import PreparedCorpus, Split
+from glscl.data.frame_store import FrameStore, Sampling, write_store
+from glscl.encoding import save_features
+from glscl.files import write_table
 from glscl.model import GLSCL
-from glscl.splits import Split, save_states
-from glscl.video import FrameStore, Sampling, write_store
+from tests import ROOT
 
 TINY_CLIP = {
     "projection_dim": 32,
@@ -44,20 +48,27 @@ def make_config(**settings) -> GLSCLConfig:
     return GLSCLConfig(clip_config=CLIPConfig(**TINY_CLIP), **(defaults | settings))
 
 
+@cache
+def _model(**settings) -> GLSCL:
+    torch.manual_seed(0)
+    return GLSCL(make_config(**settings)).eval()
+
+
 @pytest.fixture
 def make_model():
-    """make_model(**settings) -> a small GLSCL in evaluation mode, seeded."""
+    """make_model(**settings) -> a small GLSCL in evaluation mode, the same at every call."""
 
     def make(**settings) -> GLSCL:
+        model = copy.deepcopy(_model(**settings))
         torch.manual_seed(0)
-        return GLSCL(make_config(**settings)).eval()
+        return model
 
     return make
 
 
 @pytest.fixture
-def states():
-    """CLIP-like states, norms of order 10: sentence, words, word_mask of 5 texts; frames, frame_mask of 7 videos."""
+def features():
+    """CLIP-like features, norms of order 10: sentence, words, word_mask of 5 texts; frames, frame_mask of 7 videos."""
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape):
@@ -77,7 +88,7 @@ def states():
 @pytest.fixture(scope="session")
 def bundled():
     """Folder of the bundled inputs."""
-    folder = Path(__file__).parents[1] / "data"
+    folder = ROOT / "data"
     if not (folder / "tiny-clip").exists():
         pytest.skip("the bundled inputs are not here; run `dvc pull data.dvc`")
     return folder
@@ -85,18 +96,22 @@ def bundled():
 
 @pytest.fixture(scope="session")
 def corpus(bundled, tmp_path_factory):
-    """A prepared corpus of 48 training, 12 validation and 12 test clips of `scenes`: folder, captions, inputs, CLIP."""
+    """A prepared corpus of 48 training, 12 validation and 12 test clips of `scenes`.
+
+    work: its folder, with captions, frames and features. captions: with the column `path`. processor, clip: of the
+    bundled CLIP. prepared: the corpus for a frozen CLIP.
+    """
     work = tmp_path_factory.mktemp("corpus")
     table = read_corpus("scenes", bundled / "scenes")
     kept = {"train": 48, "val": 12, "test": 12}
     table = pd.concat(
         [rows[rows["video"].isin(rows["video"].unique()[: kept[s]])] for s, rows in table.groupby("split") if s in kept]
     )
+    write_table(work / "captions.parquet", table.drop(columns="path"))
     write_store(work / "frames", table.drop_duplicates("video"), Sampling(4), 64, workers=1, progress=False)
-    inputs = Inputs.from_pretrained(bundled / "tiny-clip", 24)
-    clip = load_backbone(bundled / "tiny-clip", "frozen", inputs)
-    for name, rows in table.groupby("split"):
-        save_states(
-            Split.from_store(rows, FrameStore(work / "frames"), inputs), clip, work / f"states/{name}.safetensors"
-        )
-    return {"work": work, "captions": table, "inputs": inputs, "clip": clip}
+    prepared = PreparedCorpus.open(work, str(bundled / "tiny-clip"), "frozen", 24)
+    clip = load_backbone(prepared.clip, "frozen", prepared.processor)
+    for name, rows in prepared.captions.groupby("split"):
+        split = Split.from_store(rows, FrameStore(work / "frames"), prepared.processor)
+        save_features(split, clip, work / f"features/{name}.safetensors")
+    return {"work": work, "captions": table, "processor": prepared.processor, "clip": clip, "prepared": prepared}

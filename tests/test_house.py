@@ -1,19 +1,20 @@
 """The house in order: pins, notebooks, sizes, parameters in use, and no path of anybody's machine."""
 
-import ast
 import json
 import re
 import subprocess
 import tomllib
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[1]
+from glscl.code_hash import notebook_code
+from glscl.study import parameters, pipeline
+from tests import ROOT
+
 STORE = "dvcstore/"
 LISTED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 TRACKED = [name for name in LISTED.split("\0") if name and (ROOT / name).is_file()]
@@ -78,9 +79,12 @@ def test_every_section_of_params_is_used_by_a_stage():
 
 
 def test_differences_name_tests_that_exist():
-    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (ROOT / "docs/differences.md").read_text(encoding="utf-8"))
-    assert named
-    absent = [name for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")]
+    text = (ROOT / "docs/differences.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    sources = {file: ROOT / "tests" / file for file, _ in named}
+    sources = {file: path.read_text(encoding="utf-8") if path.exists() else "" for file, path in sources.items()}
+    absent = [f"{file}::{name}" for file, name in named if f"def {name}(" not in sources[file]]
     assert not absent
 
 
@@ -108,44 +112,70 @@ def test_which_paths_count_as_one_machines(text, caught):
     assert bool(HOME.search(text)) == caught
 
 
-# What only shows or runs a notebook, or reads weights that no stage reads: results do not rest on it.
-PRESENTATION = {"stage", "page", "preview", "report", "findings", "released"}
-PRESENTATION |= {path.stem for path in (ROOT / "glscl").glob("*figures.py")}
-WHOLE = {"corpora", "rivals"}  # packages that a stage depends on as a whole
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_call_the_package(path):
+    lines = [line for line in notebook_code(path).splitlines() if line.strip()]
+    assert len(lines) <= 80, f"{len(lines)} lines of code; move some into glscl/study"
 
 
-def imported(source: str) -> set[str]:
-    """Modules of the package that source imports, such as `bundled/oracle`; only `bundled` imports relatively."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom):
-            base = f"glscl.bundled.{node.module or ''}" if node.level else node.module
-            if base.split(".")[0] == "glscl":
-                found |= {base.strip("."), *(f"{base.strip('.')}.{alias.name}" for alias in node.names)}
-    names = {name.removeprefix("glscl").lstrip(".").replace(".", "/") for name in found}
-    return {name for name in names if any((ROOT / "glscl").glob(f"{name}.py")) or name in WHOLE}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-def closure(notebook: Path) -> set[str]:
-    """Every module of the package that a notebook uses, directly or not, as paths in glscl/ without their ending."""
-    cells = json.loads(notebook.read_text())["cells"]
-    waiting = imported("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
-    seen = set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name in PRESENTATION:
-            continue
-        seen.add(name)
-        folder = ROOT / f"glscl/{name}"
-        files = sorted(folder.glob("*.py")) if name in WHOLE else [ROOT / f"glscl/{name}.py"]
-        waiting |= set().union(*(imported(file.read_text()) for file in files if file.exists()))
-    return seen
+def declared(name: str, **items) -> dict:
+    """A stage of dvc.yaml as text, with the items of its matrix and values of params.yaml put in."""
+    text = json.dumps(STAGES[name])
+    for item, value in items.items():
+        text = text.replace(f"${{item.{item}}}", value)
+    text = text.replace("${transfer.target}", yaml.safe_load((ROOT / "params.yaml").read_text())["transfer"]["target"])
+    return json.loads(text)
 
 
-@pytest.mark.parametrize("notebook", [n for n in NOTEBOOKS if "report" not in n.name], ids=lambda path: path.name)
-def test_a_stage_depends_on_all_code_that_its_results_rest_on(notebook):
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][notebook.stem.partition("_")[2]]
-    named = {dep.removeprefix("glscl/").removesuffix(".py") for dep in stage["deps"] if dep.startswith("glscl/")}
-    needed = {name.partition("/")[0] if name.partition("/")[0] in WHOLE else name for name in closure(notebook)}
-    assert needed - named == set(), f"add to the deps of {notebook.stem}"
-    assert named - needed - PRESENTATION == set(), f"remove from the deps of {notebook.stem}"
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_defaults_of_a_notebook_are_those_of_params(path):
+    items = {"profile": "quick", "dataset": "scenes", "method": "glscl"}
+    stage = declared(path.stem.partition("_")[2], **items)
+    resolved = parameters.resolve(parameters.named_sections(ROOT, stage["params"]))
+    given = dict(word.split("=") for word in stage["cmd"].split() if "=" in word)
+    assert parameters.defaults(path) == resolved | given
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_a_stage_depends_on_the_code_of_its_notebook(path):
+    for name in (path.stem.partition("_")[2], f"full_{path.stem.partition('_')[2]}"):
+        stage = STAGES.get(name)
+        if stage is not None:
+            assert f"notebooks/{path.name}" in stage["cmd"]
+            assert {f"work/code/{path.stem}.txt", "work/code"} & set(stage["deps"])
+
+
+def test_no_stage_declares_what_a_machine_measured():
+    declared_outputs = [out for stage in STAGES.values() for out in (*stage.get("outs", []), *stage.get("deps", []))]
+    names = [next(iter(out)) if isinstance(out, dict) else out for out in declared_outputs]
+    assert not [name for name in names if name.startswith(("results/measured", "reports", "work/notebooks"))]
+
+
+def test_no_stage_with_a_notebook_is_restored_without_running():
+    for name, stage in STAGES.items():
+        outs = [out for kind in ("outs", "plots", "metrics") for out in stage.get(kind, [])]
+        if "notebooks/" in stage["cmd"] and outs:
+            flags = [next(iter(out.values())) for out in outs if isinstance(out, dict)]
+            assert any(flag.get("persist") for flag in flags), f"no output of {name} has persist: true"
+
+
+def test_the_lock_knows_the_stages_of_today_alone():
+    locked_names = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"].keys()
+    today = {"code", *pipeline.stages_of(ROOT, "quick"), *pipeline.stages_of(ROOT, "full")}
+    assert locked_names <= today
+
+
+@pytest.mark.parametrize("folder", ["quick", "full"])
+def test_measured_and_deterministic_results_share_no_file(folder):
+    measured = re.compile(r"second|hardware|commit\b|items_per|memory|waiting|started")
+    files = [name for name in TRACKED if re.match(rf"results/({folder}|corpora|claims)/", name)]
+    committed = {name: subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, text=True).stdout
+                 for name in files if name.endswith((".json", ".csv"))}  # fmt: skip
+    keys = {name: set(re.findall(r'"(\w+)":', text) if name.endswith("json") else text.partition("\n")[0].split(","))
+            for name, text in committed.items()}  # fmt: skip
+    assert {
+        name: found for name, all_ in keys.items() if (found := {key for key in all_ if measured.search(key)})
+    } == {}

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from glscl.head import RECENT_BATCHES
+from glscl.base import RECENT_BATCHES
 from glscl.losses import contrastive_loss, inter_consistency_loss, intra_diversity_loss, sinkhorn_biases
-from glscl.rivals import METHODS, settings_of
+from glscl.methods import METHODS, settings_of
 
 
 def concepts(items=6, count=4, width=8, seed=0):
@@ -186,7 +186,7 @@ def make_head(clip, method, contrastive="ncl"):
 
 
 def batch(head, seed, pairs=4):
-    """Kept states of a few random texts and videos."""
+    """Embeddings of a few random texts and videos."""
     generator = torch.Generator().manual_seed(seed)
     sentence, words, frames = (2 * torch.randn(pairs, *s, 32, generator=generator) for s in ((), (5,), (6,)))
     texts = head.encode_texts(sentence, words, torch.ones(pairs, 5))

@@ -5,16 +5,16 @@ The reference of the released code lies beside the project. A clone has the proj
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from glscl.model import GLSCL, global_similarity, local_similarity
+from tests import ROOT
 
-AUTHORS = Path(__file__).parents[2] / "shared/golden/released_model.npz"
-OWN = Path(__file__).parent / "data/released_reference.npz"
+AUTHORS = ROOT.parent / "shared/golden/released_model.npz"
+OWN = ROOT / "tests/released_reference.npz"
 SETTINGS = {
     "temperature": 3.0,
     "local_weight": 0.5,
@@ -82,7 +82,7 @@ def released_weights(width=64, vision=128, layers=1, ffn=48, vocabulary=40, cont
     return weights
 
 
-def inputs(pairs=5, words=8, frames=4, side=16, vocabulary=40):
+def processor(pairs=5, words=8, frames=4, side=16, vocabulary=40):
     """Token ids that end with the largest id, absent words 0; pixels with absent frames 0."""
     rng = np.random.RandomState(1)
     word_mask = np.arange(words) < rng.randint(3, words + 1, pairs)[:, None]
@@ -103,7 +103,7 @@ def compute(weights, given, settings):
     """Every value of the reference, by this package's model."""
     model = GLSCL.from_released({name: torch.tensor(value) for name, value in weights.items()}, **settings)
     tensors = {name: torch.tensor(value) for name, value in given.items()}
-    sentence, words = model.text_states(tensors["token_ids"], tensors["token_mask"])
+    sentence, words = model.text_features(tensors["token_ids"], tensors["token_mask"])
     texts = model.encode_texts(tensors["token_ids"], tensors["token_mask"])
     videos = model.encode_videos(tensors["frames"].float(), tensors["frame_mask"])
     loss = model.loss(texts, videos)
@@ -139,7 +139,7 @@ def test_parity_with_the_released_computation(source):
         settings = SETTINGS | {name: config[name] for name in ("temperature", "local_weight")}
         settings |= {"diversity_weight": config["alpha"], "consistency_weight": config["beta"]}
     else:
-        weights, given, settings = released_weights(), inputs(), SETTINGS
+        weights, given, settings = released_weights(), processor(), SETTINGS
     for name, value in compute(weights, given, settings).items():
         expected = reference[name]
         bound = 1e-4 * np.abs(expected).max() if name.startswith(("loss", "grad")) else 1e-4
@@ -163,4 +163,4 @@ def test_weights_that_are_missing_or_unknown_are_refused():
 
 
 if __name__ == "__main__":
-    np.savez_compressed(OWN, **compute(released_weights(), inputs(), SETTINGS))
+    np.savez_compressed(OWN, **compute(released_weights(), processor(), SETTINGS))

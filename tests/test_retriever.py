@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from glscl import report
-from glscl.decoding import VideoError, decode_frames
-from glscl.preview import preview
+from glscl.data.decoding import VideoError, decode_frames
+from glscl.report import clips
+from glscl.report.clips import preview
 from glscl.retriever import Retriever
 from tests.browser import Browser
 from tests.clips import grey, write_clip
@@ -30,13 +30,13 @@ def zero_shot(bundled):
 @torch.inference_mode()
 def test_from_clip_ranks_by_the_cosine_with_the_mean_frame(zero_shot, corpus):
     """Against CLIP called by hand, with its own image processor."""
-    test, clip, inputs = corpus["captions"].query("split == 'test'"), corpus["clip"], corpus["inputs"]
+    test, clip, processor = corpus["captions"].query("split == 'test'"), corpus["clip"], corpus["processor"]
     retriever = zero_shot()
     retriever.index(test["path"].tolist())
     for sentence, path in zip(test["text"], test["path"], strict=True):
-        pixels = inputs.processor(list(decode_frames(path, 4, inputs.size)), return_tensors="pt").pixel_values
+        pixels = processor.images(list(decode_frames(path, 4, processor.size)), return_tensors="pt").pixel_values
         frames = normalize(clip.get_image_features(pixels).pooler_output, dim=-1)
-        tokens = inputs.tokenizer(sentence, truncation=True, max_length=24, return_tensors="pt")
+        tokens = processor.tokenizer(sentence, truncation=True, max_length=24, return_tensors="pt")
         text = clip.get_text_features(**tokens).pooler_output
         expected = (normalize(frames.mean(0), dim=0) @ normalize(text[0], dim=0)).item()
         assert dict(retriever.search(sentence, k=len(test)))[Path(path)] == pytest.approx(expected, abs=1e-4)
@@ -106,21 +106,21 @@ def test_clips_are_embedded_up_to_the_limit_and_text_is_escaped(tmp_path):
     paths = [write_clip(tmp_path / f"{k}.mp4", grey(10)) for k in range(3)]
     size = len(base64.b64encode(preview(paths[0])))
     found = {HOSTILE: [(path, HOSTILE) for path in paths], "a & b": [(paths[0], "last")]}
-    page = report.clips_html(found, 2.5 * size / 1e6)
+    page = clips.clips_html(found, 2.5 * size / 1e6)
     assert page.count("<video") == 2
     assert page.count("not shown: the clips of this page are limited to") == 2
     assert HOSTILE not in page
     assert "<h3>a &amp; b</h3>" in page
     first = re.search(r'src="data:video/mp4;base64,([^"]*)"', page)[1]
     assert base64.b64decode(first) == preview(paths[0])
-    assert len(report.clips_html(found, 0)) < 3000
+    assert len(clips.clips_html(found, 0)) < 3000
 
 
 @pytest.mark.slow
 def test_a_browser_plays_the_clips_offline(tmp_path):
     path = write_clip(tmp_path / "clip.avi", grey(20), "mpeg4")
     page = tmp_path / "page.html"
-    page.write_text(f"<!DOCTYPE html><body>{report.clips_html({HOSTILE: [(path, HOSTILE)]}, 4)}</body>")
+    page.write_text(f"<!DOCTYPE html><body>{clips.clips_html({HOSTILE: [(path, HOSTILE)]}, 4)}</body>")
     with Browser() as browser:
         browser.open(page, settle=1.5)
         assert browser.run("window.hacked") is None

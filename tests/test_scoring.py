@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from glscl import scoring
-from glscl.head import take
+from glscl.base import take
 from glscl.metrics import ranks
-from glscl.scoring import similarity_matrix, top_k
+from glscl.scoring import encode_all, similarity_matrix, top_k
 
 
 @pytest.fixture(params=[1, 12, 60, 2**20], ids="{} numbers".format)
@@ -16,16 +16,30 @@ def block(request, monkeypatch):
 
 
 @pytest.fixture
-def encoded(make_model, states):
-    """A model, and what it keeps of 5 texts and 7 videos."""
+def encoded(make_model, features):
+    """A model, and its embeddings of 5 texts and 7 videos."""
     model = make_model()
-    texts = model.head.encode_texts(states["sentence"], states["words"], states["word_mask"])
-    return model, texts, model.head.encode_videos(states["frames"], states["frame_mask"])
+    texts = model.head.encode_texts(features["sentence"], features["words"], features["word_mask"])
+    return model, texts, model.head.encode_videos(features["frames"], features["frame_mask"])
 
 
 def test_blocks_give_the_matrix_that_one_call_gives(encoded, block):
     model, texts, videos = encoded
     torch.testing.assert_close(similarity_matrix(*encoded), model.similarity(texts, videos).detach())
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 256])
+def test_encoding_in_batches_equals_encoding_at_once(encoded, features, batch_size):
+    model, _, at_once = encoded
+    frames, mask = features["frames"], features["frame_mask"]
+    batched = encode_all(lambda index: model.head.encode_videos(frames[index], mask[index]), 7, batch_size)
+    for one, other in zip(at_once, batched, strict=True):
+        torch.testing.assert_close(one.detach(), other, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_to_encode_is_refused():
+    with pytest.raises(ValueError, match="at least one item to encode, got none"):
+        encode_all(None, 0)
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])

@@ -2,7 +2,7 @@
 
 The reference of true cross-attention: nothing of a pair can be computed before the pair is known, so a transformer runs
 for every pair, and a large gallery is searched by `rerank`. Sources: UNITER (arXiv 1909.11740), a single stream of word
-and image states; CLIP4Clip's tight type (arXiv 2104.08860; ArrowLuo/CLIP4Clip, modules/modeling.py, module_cross.py),
+and image features; CLIP4Clip's tight type (arXiv 2104.08860; ArrowLuo/CLIP4Clip, modules/modeling.py, module_cross.py),
 whose form this is: blocks of CLIP's text tower, copied from its first ones, over the sentence state at the FIRST
 position and the frames; the score is read from that position by LayerNorm, a layer with QuickGELU and a layer to one
 number. It is a logit, so no logit scale applies.
@@ -14,7 +14,7 @@ Departures from that release:
 * The release scores every pair of a batch, in both directions. Here a text meets its own video and `negatives` others
   of the batch, drawn in favour of those that mean pooling finds similar, text to video only. (The very most similar
   ones alone teach it to contradict mean pooling: all pairs of the validation split then rank as by chance.)
-* No dropout; the release drops 10 % of the embedded states. No pretraining, which UNITER has.
+* No dropout; the release drops 10 % of the embedded features. No pretraining, which UNITER has.
 """
 
 import copy
@@ -27,9 +27,8 @@ from transformers import CLIPModel
 from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features, take
 from glscl.config import RetrievalConfig, at_least
-from glscl.head import MatchingHead, full_precision, require_states, take
-from glscl.model import RetrievalModel
 
 PAIRS = {"cpu": 64, "cuda": 2048}  # that the transformer reads at a time: the processor's cache, a busy GPU
 MOST_NEGATIVES = 8
@@ -37,7 +36,7 @@ NEGATIVE_TEMPERATURE = 0.1  # of the cosines that negatives are drawn by
 
 
 class Texts(NamedTuple):
-    """CLIP's states: sentence (texts, width), words (texts, words, width) and their mask (texts, words)."""
+    """CLIP's features: sentence (texts, width), words (texts, words, width) and their mask (texts, words)."""
 
     sentence: Tensor
     words: Tensor
@@ -54,7 +53,7 @@ class Videos(NamedTuple):
 class CrossEncoderHead(MatchingHead):
     """Embeddings of type and position, `cross_layers` blocks, and a score from the first position."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
     numbers_per_pair = 1  # the transformer works in chunks of its own; `similarity` holds a few numbers per pair
 
     def __init__(self, config: RetrievalConfig):
@@ -87,27 +86,27 @@ class CrossEncoderHead(MatchingHead):
         self.positions.load_state_dict(text.embeddings.position_embedding.state_dict())
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
-        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the same, kept."""
-        require_states(words, mask, self.config.width, "word")
+        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the same."""
+        require_features(words, mask, self.config.width, "word")
         self._require_positions(words, "words")
         return Texts(sentence.float(), words.float(), mask)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width) of CLIP, mask (videos, frames) -> frames after the temporal encoder."""
-        require_states(frames, mask, self.config.width, "frame")
+        require_features(frames, mask, self.config.width, "frame")
         self._require_positions(frames, "frames")
         return Videos(self.temporal(frames, mask).float(), mask)
 
-    def _require_positions(self, states: Tensor, what: str) -> None:
-        if states.shape[1] > self.positions.num_embeddings:
+    def _require_positions(self, features: Tensor, what: str) -> None:
+        if features.shape[1] > self.positions.num_embeddings:
             raise ValueError(
-                f"the cross-encoder has {self.positions.num_embeddings} positions, got {states.shape[1]} {what}; "
+                f"the cross-encoder has {self.positions.num_embeddings} positions, got {features.shape[1]} {what}; "
                 "give fewer per item."
             )
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Scores of ALL pairs (texts, videos), a transformer for each; `rerank` scores the best of a cheap method."""
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         gallery = len(videos[0])
         pairs = torch.arange(len(texts[0]) * gallery, device=texts.mask.device)
         return self.score_pairs(texts, videos, pairs // gallery, pairs % gallery).unflatten(0, (-1, gallery))
@@ -127,24 +126,24 @@ class CrossEncoderHead(MatchingHead):
         """Scores (pairs,) of text i with video i. Trailing positions without a real state in any item are left out."""
         words, frames = (side.mask[:, : lengths(side.mask).max()] for side in (texts, videos))
         sentence, word, frame = self.types.weight
-        states = [
+        features = [
             (texts.sentence + sentence).unsqueeze(1),
             texts.words[:, : words.shape[1]] + self.positions.weight[: words.shape[1]] + word,
             videos.frames[:, : frames.shape[1]] + self.positions.weight[: frames.shape[1]] + frame,
         ]
-        states = torch.cat(states, 1)  # (pairs, positions, width)
+        features = torch.cat(features, 1)  # (pairs, positions, width)
         present = torch.cat([torch.ones_like(words[:, :1]), words, frames], 1).bool()[:, None, None]
         *blocks, last = self.blocks
         for block in blocks:
-            states = block(states, present)
-        return self.score(first_position(last, states, present)).squeeze(1).float()
+            features = block(features, present)
+        return self.score(first_position(last, features, present)).squeeze(1).float()
 
     def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
         """Cross entropy of text i with video i against its negatives in the batch, as `contrastive` and `total`.
 
         Raises ValueError unless there is one video per text.
         """
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         negatives, found = hard_negatives(texts, videos, self.config.negatives)
         own = torch.arange(len(negatives), device=negatives.device)
         candidates = torch.cat([own[:, None], negatives], 1)
@@ -161,24 +160,24 @@ def lengths(mask: Tensor) -> Tensor:
     return ((mask > 0) * torch.arange(1, 1 + mask.shape[1], device=mask.device)).amax(1)
 
 
-def first_position(block: CLIPEncoderLayer, states: Tensor, present: Tensor) -> Tensor:
+def first_position(block: CLIPEncoderLayer, features: Tensor, present: Tensor) -> Tensor:
     """What `block` makes of the first position alone; the others serve as keys and values.
 
-    states (pairs, positions, width), present (pairs, 1, 1, positions), True for real -> (pairs, width).
+    features (pairs, positions, width), present (pairs, 1, 1, positions), True for real -> (pairs, width).
     """
     attention = block.self_attn
 
     def heads(vectors: Tensor) -> Tensor:
         return vectors.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
 
-    normed = block.layer_norm1(states)
+    normed = block.layer_norm1(features)
     mixed = F.scaled_dot_product_attention(
         heads(attention.q_proj(normed[:, :1])),
         heads(attention.k_proj(normed)),
         heads(attention.v_proj(normed)),
         attn_mask=present,
     )
-    first = states[:, 0] + attention.out_proj(mixed.flatten(1))
+    first = features[:, 0] + attention.out_proj(mixed.flatten(1))
     return first + block.mlp(block.layer_norm2(first))
 
 
@@ -217,10 +216,10 @@ def rerank(head: CrossEncoderHead, texts: Texts, videos: Videos, first: Tensor, 
     best of them lies 1 below the worst pair that was read: their order stays, along rows and down columns.
     Video to text reads the same matrix by columns: first the texts that had the video among their `k` best, by the
     cross-encoder, then the other texts by `first`; it is no reranking of the `k` best texts of a video.
-    Raises ValueError for states of another head, `first` of another shape or not finite, a k that is not from 1 to the
-    size of the gallery, and scores that are not finite.
+    Raises ValueError for embeddings of another head, `first` of another shape or not finite, a k that is not from 1 to
+    the size of the gallery, and scores that are not finite.
     """
-    head.require_kept(texts, videos)
+    head.require_embeddings(texts, videos)
     shape = len(texts[0]), len(videos[0])
     if first.shape != shape:
         raise ValueError(f"first must hold a score of every pair, {shape}, got {tuple(first.shape)}; give all scores.")
@@ -239,7 +238,7 @@ def rerank(head: CrossEncoderHead, texts: Texts, videos: Videos, first: Tensor, 
 
 def _require_finite(what: str, scores: Tensor) -> None:
     if not torch.isfinite(scores).all():
-        raise ValueError(f"{what} must be finite, got NaN or infinity; look for damaged states or weights.")
+        raise ValueError(f"{what} must be finite, got NaN or infinity; look for damaged embeddings or weights.")
 
 
 class CrossEncoderConfig(RetrievalConfig):

@@ -16,12 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, pooled_length, require_features
 from glscl.config import RetrievalConfig
-from glscl.head import MatchingHead, full_precision, pooled_length, require_states
-from glscl.model import RetrievalModel
 
 CONCEPTS = 8  # `center`
-SHARPNESS = 1 / 3  # of the frame softmax on unnormalised products; `temp` 3
+INVERSE_TEMPERATURE = 1 / 3  # of the frame softmax on unnormalised products; `temp` 3
 MATCHED_WEIGHT, UNMATCHED_WEIGHT = 0.01, 0.005  # `alpha` and `beta`
 
 
@@ -49,7 +48,7 @@ class Videos(NamedTuple):
 class DiCoSAHead(MatchingHead):
     """Temporal encoder, text-conditioned pooling, cosines of concepts under weights from a net, two regularisers."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
@@ -66,14 +65,14 @@ class DiCoSAHead(MatchingHead):
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
-        require_states(words, mask, self.config.width, "word")
+        require_features(words, mask, self.config.width, "word")
         of_text, _ = self.hidden.weight.chunk(2, 1)
         with full_precision(sentence):
             return Texts(sentence.float(), F.linear(concepts(sentence.float()), of_text, self.hidden.bias))
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask).float()
         _, of_video = self.hidden.weight.chunk(2, 1)
         with full_precision(frames):
@@ -86,7 +85,7 @@ class DiCoSAHead(MatchingHead):
         The pooled vector of a pair is never formed: as it is a weighted sum of frames, so are its products, the squares
         of its lengths and what it adds to the net's hidden layer.
         """
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         weights = frame_weights(texts.sentence, videos)
         scores = 0
         parts = concepts(texts.sentence), concepts(videos.frames)
@@ -126,13 +125,13 @@ def concepts(vectors: Tensor) -> Tensor:
 def frame_weights(sentence: Tensor, videos: Videos) -> Tensor:
     """Softmax over the real frames of their products with each sentence (texts, width): (videos, frames, texts)."""
     products = (videos.frames.flatten(0, 1) @ sentence.T).unflatten(0, videos.mask.shape)
-    return torch.add((1 - videos.mask[..., None].float()) * -1e9, products, alpha=SHARPNESS).softmax(1)
+    return torch.add((1 - videos.mask[..., None].float()) * -1e9, products, alpha=INVERSE_TEMPERATURE).softmax(1)
 
 
 def matched_pooling(sentence: Tensor, videos: Videos) -> Tensor:
     """Every video pooled by its own sentence (pairs, width): (pairs, width)."""
     products = (videos.frames @ sentence[..., None]).squeeze(-1)
-    weights = (SHARPNESS * products).masked_fill(videos.mask == 0, float("-inf")).softmax(1)
+    weights = (INVERSE_TEMPERATURE * products).masked_fill(videos.mask == 0, float("-inf")).softmax(1)
     return (weights[:, None] @ videos.frames).squeeze(1)
 
 

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
 from glscl.config import RetrievalConfig
-from glscl.head import MatchingHead, full_precision, require_states
-from glscl.model import RetrievalModel
 
 CORRELATION_WEIGHT = 0.001 * 0.11  # cdcr_lambda times cdcr_alpha1, README of the release
 
@@ -60,7 +59,7 @@ class TokenWeights(nn.Sequential):
 class DRLHead(MatchingHead):
     """Temporal encoder, weighted token-wise interaction, channel correlation."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
@@ -73,18 +72,18 @@ class DRLHead(MatchingHead):
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), not used; words (texts, words, width), mask (texts, words)."""
-        require_states(words, mask, self.config.width, "word")
+        require_features(words, mask, self.config.width, "word")
         return Texts(unit_tokens(words, mask), self.word_weights(words, mask), mask)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask)
         return Videos(unit_tokens(frames, mask), self.frame_weights(frames, mask), mask)
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Mean of the words' weighted best cosines and the frames' weighted best cosines, (texts, videos)."""
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         # Axes are (videos, frames, words, texts): texts last, so that every step runs along contiguous memory.
         words = texts.words.transpose(0, 1).flatten(0, 1)
         cosines = (videos.frames.flatten(0, 1) @ words.T).view(*videos.mask.shape, *texts.mask.T.shape)

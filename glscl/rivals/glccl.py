@@ -13,13 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, gram, pooled_length, require_features
 from glscl.config import RetrievalConfig
-from glscl.head import MatchingHead, full_precision, gram, pooled_length, require_states
-from glscl.model import RetrievalModel
 from glscl.rivals.x_clip import ScoreAttention
 from glscl.scoring import NUMBERS
 
-SHARPNESS = 1 / 5  # of the frame softmax on unnormalised products
+INVERSE_TEMPERATURE = 1 / 5  # of the frame softmax on unnormalised products
 CONSISTENCY_WEIGHT = 0.5  # of the consistency loss, as released
 
 
@@ -53,7 +52,7 @@ class Videos(NamedTuple):
 class GLCCLHead(MatchingHead):
     """Temporal encoder, frames pooled by sentence and by every word, four scores, consistency loss."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
@@ -70,16 +69,16 @@ class GLCCLHead(MatchingHead):
         return self.config.words * self.config.frames
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
-        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> what is kept per text."""
-        require_states(words, mask, self.config.width, "word")
+        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the text embeddings."""
+        require_features(words, mask, self.config.width, "word")
         sentence, words = sentence.float(), words.float()
         with full_precision(sentence):
             mapped = F.normalize(sentence, dim=-1) @ self.sentence_video
         return Texts(sentence, mapped, F.normalize(words, dim=-1) * mask[..., None], words.norm(dim=-1), mask)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask).float()
         with full_precision(frames):
             return Videos(frames, frames @ self.word_frame.T, mask, gram(frames))
@@ -94,14 +93,14 @@ class GLCCLHead(MatchingHead):
         Pooled vectors never exist: as weighted sums of frames, their products and lengths follow from the products of
         the frames and their Gram matrix.
         """
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         # Axes are (videos, frames, words, texts): texts last, so that every step runs along contiguous memory.
         words_texts = texts.mask.T.shape
         no_word, no_frame = ((1 - mask.float()) * -1e9 for mask in (texts.mask.T, videos.mask[..., None]))
         words, lengths = texts.words.transpose(0, 1).flatten(0, 1).T, texts.lengths.T.flatten()
 
         of_sentence = videos.frames @ texts.sentence.T  # products, (videos, frames, texts)
-        weights = torch.add(no_frame, of_sentence, alpha=SHARPNESS).softmax(1)
+        weights = torch.add(no_frame, of_sentence, alpha=INVERSE_TEMPERATURE).softmax(1)
         length = pooled_length(videos.gram, weights)  # (videos, texts)
         sentence_video = (weights * (videos.frames @ texts.mapped.T)).sum(1) / length
 
@@ -109,7 +108,7 @@ class GLCCLHead(MatchingHead):
         word_video = (weights[:, :, None] * of_words.unflatten(2, words_texts)).sum(1) / length[:, None]
         word_video = self.over_words(word_video, no_word)
 
-        weights = torch.addcmul(no_frame, of_words, SHARPNESS * lengths).softmax(1)
+        weights = torch.addcmul(no_frame, of_words, INVERSE_TEMPERATURE * lengths).softmax(1)
         # Divided by their length the word-conditioned frames are unit vectors; those of padding become zero.
         weights = weights * (texts.mask.T.flatten() / pooled_length(videos.gram, weights))[:, None]
         weights = weights.unflatten(2, words_texts)

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from glscl.base import MatchingHead, RetrievalModel, require_features
 from glscl.config import RetrievalConfig
-from glscl.head import MatchingHead, require_states
-from glscl.model import RetrievalModel
 
 
 class Texts(NamedTuple):
@@ -29,22 +28,22 @@ class Videos(NamedTuple):
 class MeanPoolingHead(MatchingHead):
     """Temporal encoder, unit-length frames, masked mean, cosine."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
-        require_states(words, mask, self.config.width, "word")
+        require_features(words, mask, self.config.width, "word")
         return Texts(F.normalize(sentence.float(), dim=-1))
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width), mask (videos, frames) -> the unit-length mean of real frames."""
-        require_states(frames, mask, self.config.width, "frame")
+        require_features(frames, mask, self.config.width, "frame")
         frames = F.normalize(self.temporal(frames, mask).float(), dim=-1)
         return Videos(F.normalize((frames * mask.unsqueeze(-1)).sum(1), dim=-1))
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosines (texts, videos)."""
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         return texts.sentence @ videos.video.T
 
 

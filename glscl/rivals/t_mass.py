@@ -20,14 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
 from glscl.config import at_least
-from glscl.head import MatchingHead, full_precision, require_states
 from glscl.losses import contrastive_loss
-from glscl.model import RetrievalModel
 from glscl.rivals.x_pool import TextConditionedPooling, XPoolConfig, pair_cosines
 
 TRIALS = 20  # points drawn per pair in evaluation; `stochasic_trials` of the release
-SEED_PLACES = 6  # largest entries of a sentence vector that name its noise
+SEED_POSITIONS = 6  # largest entries of a sentence vector that name its noise
 
 
 class Texts(NamedTuple):
@@ -39,7 +38,7 @@ class Texts(NamedTuple):
 
 
 class Videos(NamedTuple):
-    """What X-Pool keeps per video, see `glscl.rivals.x_pool.Videos`, and the unit-length frames.
+    """X-Pool's video embeddings, see `glscl.rivals.x_pool.Videos`, and the unit-length frames.
 
     frames (videos, frames, width), zero where absent: the radius depends on their cosines with the text.
     """
@@ -57,7 +56,7 @@ class Videos(NamedTuple):
 class TMASSHead(MatchingHead):
     """Temporal encoder, X-Pool's pooling, and a text that is drawn around its sentence vector."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: "TMASSConfig"):
         super().__init__(config)
@@ -68,13 +67,13 @@ class TMASSHead(MatchingHead):
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
-        require_states(words, mask, self.config.width, "word")
+        require_features(words, mask, self.config.width, "word")
         with full_precision(sentence):
             return Texts(*self.pooling.encode_texts(sentence.float()), noise_seeds(sentence.float()))
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames), at most `config.frames` -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames), at most `config.frames` -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         if frames.shape[1] > self.config.frames:
             raise ValueError(
                 f"the radius of T-MASS has weights for {self.config.frames} frames, got {frames.shape[1]}; sample at "
@@ -98,7 +97,7 @@ class TMASSHead(MatchingHead):
 
         Raises ValueError where `released_evaluation` is given more texts than videos, or fewer.
         """
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         unit = F.normalize(texts.sentence, dim=-1)
         cosines = (videos.frames.flatten(0, 1) @ unit.T).unflatten(0, videos.mask.shape)
         combination = self.pooling.combination(texts.query, videos)
@@ -189,8 +188,8 @@ def noise_seeds(sentence: Tensor) -> Tensor:
     their noise.
     """
     seeds = torch.zeros(len(sentence), dtype=torch.int64, device=sentence.device)
-    for place in sentence.topk(SEED_PLACES, dim=-1).indices.sort(-1).values.T:
-        seeds = (seeds * 1_000_003 + place) % 2**31
+    for position in sentence.topk(SEED_POSITIONS, dim=-1).indices.sort(-1).values.T:
+        seeds = (seeds * 1_000_003 + position) % 2**31
     return seeds
 
 

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
 from glscl.config import RetrievalConfig
-from glscl.head import MatchingHead, full_precision, require_states
-from glscl.model import RetrievalModel
 
-SHARPNESS = 100.0  # of the softmax over scores; the release divides by a temperature of 0.01
+INVERSE_TEMPERATURE = 100.0  # of the softmax over scores; the release divides by a temperature of 0.01
 
 
 class Texts(NamedTuple):
@@ -62,7 +61,7 @@ class ScoreAttention(nn.Module):
                 f"this head was built for at most {limit} words or frames per item, got {count}; cut the inputs, or "
                 "build it with that number."
             )
-        weights = torch.add(absent, scores, alpha=SHARPNESS).softmax(-2)
+        weights = torch.add(absent, scores, alpha=INVERSE_TEMPERATURE).softmax(-2)
         # Expanded over the leading axes, it multiplies `scores` as they lie in memory, without a copy.
         matrix = self.matrix[:count, :count].expand(*scores.shape[:-2], -1, -1)
         return (weights * (matrix @ scores)).sum(-2)
@@ -71,7 +70,7 @@ class ScoreAttention(nn.Module):
 class XCLIPHead(MatchingHead):
     """Temporal encoder, four scores, attention over the scores of words and of frames."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
@@ -88,22 +87,22 @@ class XCLIPHead(MatchingHead):
         return self.config.words * self.config.frames
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
-        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> what is kept per text."""
-        require_states(words, mask, self.config.width, "word")
+        """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the text embeddings."""
+        require_features(words, mask, self.config.width, "word")
         sentence, words = F.normalize(sentence.float(), dim=-1), F.normalize(words.float(), dim=-1) * mask[..., None]
         with full_precision(sentence):
             return Texts(sentence, words, sentence @ self.video_sentence, words @ self.frame_word, mask)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         context = F.normalize(self.temporal(frames, mask).float(), dim=-1)
         video = F.normalize((context * mask[..., None]).sum(1), dim=-1)
         return Videos(video, F.normalize(frames.float(), dim=-1) * mask[..., None], mask)
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Mean of the four scores, (texts, videos)."""
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         # Axes are (videos, frames, words, texts): texts last, so that every step runs along contiguous memory.
         grid = *videos.mask.shape, *texts.mask.T.shape
         words, mapped = (side.transpose(0, 1).flatten(0, 1).T for side in (texts.words, texts.mapped_words))
@@ -122,7 +121,7 @@ class XCLIPHead(MatchingHead):
         return (self.frames_second(by_frame, no_frame) + self.words_second(by_word, no_word)) / 2
 
 
-class XCLIPConfig(RetrievalConfig):
+class XClipConfig(RetrievalConfig):
     """Settings of X-CLIP: CLIP's own, `temporal_layers`, and how many `words` and `frames` an item has at most."""
 
     model_type = "x_clip"
@@ -131,5 +130,5 @@ class XCLIPConfig(RetrievalConfig):
 class XCLIP(RetrievalModel):
     """CLIP's encoders under the head of X-CLIP."""
 
-    config_class = XCLIPConfig
+    config_class = XClipConfig
     head_class = XCLIPHead

@@ -11,20 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glscl.base import MatchingHead, RetrievalModel, full_precision, gram, pooled_length, require_features
 from glscl.config import RetrievalConfig, at_least
-from glscl.head import MatchingHead, full_precision, gram, pooled_length, require_states
-from glscl.model import RetrievalModel
 
 
 class Texts(NamedTuple):
-    """What X-Pool keeps per text: sentence (texts, width), and its query over the frames (texts, width)."""
+    """X-Pool's text embeddings: sentence (texts, width), and its query over the frames (texts, width)."""
 
     sentence: Tensor
     query: Tensor
 
 
 class Videos(NamedTuple):
-    """What X-Pool keeps per video.
+    """X-Pool's video embeddings.
 
     keys, values (videos, frames, width) and mask (videos, frames): the attention, for the plain form.
     rows (videos, frames + 2, width): every pooled vector of the video is a combination of them. attended_gram
@@ -59,15 +58,15 @@ class TextConditionedPooling(nn.Module):
         self.dropout = dropout
 
     def encode_texts(self, sentence: Tensor) -> Texts:
-        """sentence (texts, width) -> what is kept per text."""
+        """sentence (texts, width) -> the text embeddings."""
         query = self.query(self.norm_states(sentence)) / sentence.shape[-1] ** 0.5
         return Texts(sentence, query)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
         videos, _, width = frames.shape
-        states = self.norm_states(frames)
-        values = self.out(self.value(states))
+        features = self.norm_states(frames)
+        values = self.out(self.value(features))
         attended = _centred(values)
         scaled, shift = attended * self.norm_attended.weight, self.norm_attended.bias
         constant = (shift + self.linear(shift)).expand(videos, 1, -1)
@@ -78,7 +77,7 @@ class TextConditionedPooling(nn.Module):
         attended_gram = gram(attended) / width + self.norm_attended.eps
         summed_gram = gram(summed) / width
         summed_gram[:, -1, -1] += self.norm_pooled.eps
-        return Videos(self.key(states), values, mask, rows, attended_gram, summed_gram, gram(rows))
+        return Videos(self.key(features), values, mask, rows, attended_gram, summed_gram, gram(rows))
 
     def weights(self, query: Tensor, videos: Videos) -> Tensor:
         """Weight of each frame in the eyes of each text, 0 where absent: (videos, frames, texts), sums to 1."""
@@ -110,7 +109,7 @@ class TextConditionedPooling(nn.Module):
 class XPoolHead(MatchingHead):
     """Temporal encoder, text-conditioned pooling, cosine."""
 
-    keeps = Texts, Videos
+    embedding_types = Texts, Videos
 
     def __init__(self, config: "XPoolConfig"):
         super().__init__(config)
@@ -118,20 +117,20 @@ class XPoolHead(MatchingHead):
 
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words); the words are not used."""
-        require_states(words, mask, self.config.width, "word")
+        require_features(words, mask, self.config.width, "word")
         with full_precision(sentence):
             return self.pooling.encode_texts(sentence.float())
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
-        """frames (videos, frames, width), mask (videos, frames) -> what is kept per video."""
-        require_states(frames, mask, self.config.width, "frame")
+        """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
+        require_features(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask).float()
         with full_precision(frames):
             return self.pooling.encode_videos(frames, mask)
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosines (texts, videos); in training of the plain form with dropout, else exact without pairwise vectors."""
-        self.require_kept(texts, videos)
+        self.require_embeddings(texts, videos)
         if self.training:
             return self.plain_similarity(texts, videos)
         products = (videos.rows.flatten(0, 1) @ texts.sentence.T).unflatten(0, videos.rows.shape[:2])

@@ -1,0 +1,279 @@
+"""What every method shares: CLIP's encoders, the temporal encoder, and the interface of a matching head.
+
+A model is two parts. The encoders turn tokens and pixels into CLIP features: a sentence vector, word vectors and frame
+vectors. A head turns features into embeddings and embeddings into scores; it answers four calls: `encode_texts` and
+`encode_videos` (the embeddings, computed once per item), `similarity` and `loss`.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, PreTrainedModel
+from transformers.models.clip.modeling_clip import CLIPEncoder
+
+from glscl.config import SCRATCH, RetrievalConfig, known_settings
+from glscl.losses import contrastive_loss, sinkhorn_biases
+
+RECENT_BATCHES = 2  # whose queries the normalised contrastive loss adds to those of the present one; our choice
+
+
+def take(features, index, device=None):
+    """Rows `index` of every tensor of the embeddings, on `device` where one is named."""
+    return type(features)(*(tensor[index].to(device) for tensor in features))
+
+
+def gram(vectors: Tensor) -> Tensor:
+    """Inner products of every two vectors of an item: (items, vectors, width) -> (items, vectors, vectors)."""
+    return vectors @ vectors.transpose(1, 2)
+
+
+def pooled_length(gram: Tensor, weights: Tensor) -> Tensor:
+    """Length of sum_f weights_f v_f, from the Gram matrix of the v_f alone.
+
+    gram (videos, frames, frames), weights (videos, frames, texts) -> (videos, texts).
+    """
+    # With identical frames rounding could leave the square slightly below zero.
+    return ((gram @ weights) * weights).sum(1).clamp(min=1e-12).sqrt()
+
+
+def full_precision(tensor: Tensor):
+    """Context in which the tensor's device computes in float32, for scores and losses under autocast."""
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def detached(embeddings):
+    """The same embeddings, outside the graph."""
+    return type(embeddings)(*(tensor.detach() for tensor in embeddings))
+
+
+def joined(parts):
+    """Embeddings of several batches, joined along the items."""
+    return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def require_features(features: Tensor, mask: Tensor, width: int, what: str) -> None:
+    """Raise a ValueError unless features are (items, positions, width), finite, each with a real position in its mask.
+
+    mask: (items, positions), 1 for real. what: `word` or `frame`, for the message.
+    """
+    if features.ndim != 3 or features.shape[-1] != width or mask.shape != features.shape[:2]:
+        raise ValueError(
+            f"the head expects {what} features (items, {what}s, {width}) and their mask (items, {what}s), got "
+            f"{tuple(features.shape)} and {tuple(mask.shape)}; encode with the CLIP that the head was built for."
+        )
+    require_content(mask, what)
+    if not torch.isfinite(features).all():
+        raise ValueError(f"{what} features must be finite, got NaN or infinity; look for damaged inputs or overflow.")
+
+
+def require_content(mask: Tensor, what: str) -> None:
+    """Raise a ValueError where a row of mask (items, positions) has no real position, or where there is no row."""
+    if not mask.numel():
+        raise ValueError(f"expected items with {what}s, got a mask of shape {tuple(mask.shape)}; give at least one.")
+    empty = (mask.sum(1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"every item needs at least one real {what}, rows {empty} have none; leave those items out.")
+
+
+class TemporalEncoder(nn.Module):
+    """Transformer over the frames with a residual around it, in the manner of CLIP4Clip's seqTransf.
+
+    Blocks are CLIP text blocks without the causal mask; `init_from_clip` copies the first of them, as the release
+    does. The framework figure of the paper does not draw this module.
+    """
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__()
+        blocks = copy.deepcopy(config.clip_config.text_config)
+        blocks.hidden_size, blocks.num_hidden_layers = config.width, config.temporal_layers
+        blocks._attn_implementation = "sdpa"
+        self.positions = nn.Embedding(blocks.max_position_embeddings, config.width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.blocks = CLIPEncoder(blocks)
+
+    def init_from_clip(self, clip: CLIPModel) -> None:
+        """Copy CLIP's text positions and its first text blocks; with 0 layers there is nothing to copy."""
+        if not self.blocks.layers:
+            return
+        source = clip.text_model.encoder.layers
+        if len(source) < len(self.blocks.layers) or clip.config.text_config.hidden_size != self.positions.embedding_dim:
+            raise ValueError(
+                f"the temporal encoder ({len(self.blocks.layers)} layers, width {self.positions.embedding_dim}) is "
+                f"initialised from CLIP's text blocks ({len(source)} layers, width "
+                f"{clip.config.text_config.hidden_size}); use at most as many layers and the same width."
+            )
+        for block, text_block in zip(self.blocks.layers, source, strict=False):
+            block.load_state_dict(text_block.state_dict())
+        self.positions.load_state_dict(clip.text_model.embeddings.position_embedding.state_dict())
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """frames (videos, frames, width), mask (videos, frames) with 1 for real frames -> (videos, frames, width)."""
+        if not self.blocks.layers:
+            return frames
+        if frames.shape[1] > self.positions.num_embeddings:
+            raise ValueError(
+                f"the temporal encoder has {self.positions.num_embeddings} positions, got {frames.shape[1]} frames; "
+                "sample fewer frames."
+            )
+        absent = (1 - mask[:, None, None, :].to(frames.dtype)) * -1e6
+        features = frames + self.positions.weight[: frames.shape[1]].to(frames.dtype)
+        return frames + self.blocks(inputs_embeds=features, attention_mask=absent).last_hidden_state
+
+
+class MatchingHead(nn.Module):
+    """What every head shares: the temporal encoder, the scale of the logits, and the contrastive loss.
+
+    A head names the types of its text and video embeddings, `embedding_types`, and adds `encode_texts`, `encode_videos`
+    and `similarity`.
+    """
+
+    embedding_types: tuple[type, type]
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__()
+        self.config = config
+        self.temporal = TemporalEncoder(config)
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.clip_config.logit_scale_init_value)))
+        self.recent: list[tuple] = []  # embeddings of recent pairs, for the normalised contrastive loss
+
+    @property
+    def numbers_per_pair(self) -> int:
+        """Numbers per pair in the largest tensor of `similarity`; it bounds the blocks of scoring."""
+        return self.config.frames
+
+    def require_embeddings(self, texts, videos) -> None:
+        """Raise a ValueError unless texts and videos are embeddings of this head, of its width, and not empty."""
+        for given, wanted in zip((texts, videos), self.embedding_types, strict=True):
+            if not isinstance(given, wanted):
+                raise ValueError(
+                    f"{type(self).__name__} compares {wanted.__module__}.{wanted.__name__}, got "
+                    f"{type(given).__module__}.{type(given).__name__}; encode with this head."
+                )
+            if not len(given[0]) or given[0].shape[-1] != self.config.width:
+                raise ValueError(
+                    f"{type(self).__name__} compares at least one {wanted.__name__} of width {self.config.width}, got "
+                    f"shape {tuple(given[0].shape)}; encode with this head, and leave no side empty."
+                )
+
+    def train(self, mode: bool = True):
+        """Switch the mode; an epoch starts without recent pairs, so that a run that resumes there repeats it."""
+        self.recent = []
+        return super().train(mode)
+
+    def loss(self, texts, videos) -> dict[str, Tensor]:
+        """The contrastive loss of a batch whose text i belongs to video i, as `contrastive` and `total`."""
+        with full_precision(texts[0]):
+            contrastive = self.contrastive(texts, videos, self.similarity(texts, videos))
+        return {"contrastive": contrastive, "total": contrastive}
+
+    def contrastive(self, texts, videos, similarity: Tensor) -> Tensor:
+        """Contrastive loss of similarity (texts, videos): InfoNCE, or normalised (NCL) where the settings say so."""
+        if self.config.contrastive == "infonce":
+            return contrastive_loss(similarity, self.logit_scale)
+        with torch.no_grad():
+            recent = [(detached(texts), detached(videos)), *self.recent][: 1 + RECENT_BATCHES]
+            around_texts, around_videos = (joined(side) for side in zip(*recent, strict=True))
+            scale = self.logit_scale.exp().clamp(max=100)
+            # As at test time: the items of this gallery, and queries that are more than this batch.
+            text_bias, _ = sinkhorn_biases(scale * self.similarity(texts, around_videos))
+            _, video_bias = sinkhorn_biases(scale * self.similarity(around_texts, videos))
+        if self.training:
+            self.recent = recent
+        return contrastive_loss(similarity, self.logit_scale, text_bias, video_bias)
+
+
+class RetrievalModel(PreTrainedModel):
+    """CLIP's encoders and one head: the whole model. `GLSCL` and each rival name their configuration and head."""
+
+    config_class = RetrievalConfig
+    base_model_prefix = "model"
+    head_class: type[nn.Module]
+
+    def __init__(self, config: RetrievalConfig):
+        super().__init__(config)
+        self.clip = CLIPModel(config.clip_config)
+        self.clip.logit_scale.requires_grad_(False)  # the head has its own, so that a head can be trained alone
+        self.head = self.head_class(config)
+        self.post_init()
+
+    def _init_weights(self, module):
+        """Leave the head as its constructors initialised it; CLIP initialises its own modules."""
+
+    @classmethod
+    def from_pretrained(cls, folder, **kwargs):
+        """Load a saved model; safetensors only, and strict: missing or unexpected weights are an error."""
+        wants_info = kwargs.pop("output_loading_info", False)
+        options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
+        model, info = super().from_pretrained(folder, **options)
+        wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
+        if wrong:
+            raise ValueError(f"{folder} should hold exactly the weights of {cls.__name__}, got {wrong}; save it again.")
+        return (model, info) if wants_info else model
+
+    @classmethod
+    def from_clip(cls, clip: str | CLIPModel, **settings):
+        """A new model around CLIP, e.g. `openai/clip-vit-base-patch32`, a local folder, or a `CLIPModel`, in float32.
+
+        settings: names of the configuration; an unknown one is a ValueError.
+        """
+        if not isinstance(clip, CLIPModel):
+            clip = CLIPModel.from_pretrained(clip, use_safetensors=True)
+        model = cls(cls.config_class(clip_config=clip.config, **known_settings(cls.config_class, settings)))
+        model.clip.load_state_dict(clip.state_dict())
+        model.head.temporal.init_from_clip(clip)
+        model.head.logit_scale.data.copy_(clip.logit_scale)
+        return model.eval()
+
+    def text_features(self, token_ids: Tensor, token_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """token_ids, token_mask (texts, words) -> sentence (texts, width), words (texts, words, width).
+
+        The sentence is the state at the last real token, the end token. Vectors are projected, not normalised.
+        """
+        require_content(token_mask, "word")
+        if token_ids.shape != token_mask.shape or (token_mask.diff(dim=1) > 0).any():
+            raise ValueError("token_mask must have the shape of token_ids and its zeros at the end; pad on the right.")
+        features = self.clip.text_model(token_ids, attention_mask=token_mask).last_hidden_state
+        words = self.clip.text_projection(features)
+        return words[torch.arange(len(words), device=words.device), token_mask.sum(1).long() - 1], words
+
+    def frame_features(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
+        """frames (videos, frames, 3, height, width in pixels), normalised pixels -> (videos, frames, width).
+
+        CLIP's class token of each frame, projected, not normalised. An absent frame is zero in normalised pixels and
+        encoded like the others, because the released local interaction attends to it.
+        """
+        if frame_mask.shape != frames.shape[:2]:
+            raise ValueError(
+                f"frame_mask must be (videos, frames) = {tuple(frames.shape[:2])}, got {tuple(frame_mask.shape)}; "
+                "give one entry per frame."
+            )
+        pooled = self.clip.vision_model(frames.flatten(0, 1).to(self.dtype)).pooler_output
+        return self.clip.visual_projection(pooled).unflatten(0, frames.shape[:2])
+
+    def encode_texts(self, token_ids: Tensor, token_mask: Tensor):
+        """token_ids, token_mask (texts, words) -> the text embeddings."""
+        return self.head.encode_texts(*self.text_features(token_ids, token_mask), token_mask)
+
+    def encode_videos(self, frames: Tensor, frame_mask: Tensor):
+        """frames (videos, frames, 3, height, width), frame_mask (videos, frames) -> the video embeddings."""
+        require_content(frame_mask, "frame")
+        return self.head.encode_videos(self.frame_features(frames, frame_mask), frame_mask)
+
+    def similarity(self, texts, videos) -> Tensor:
+        """Scores (texts, videos); each entry depends on its own pair alone."""
+        return self.head.similarity(texts, videos)
+
+    def loss(self, texts, videos) -> dict[str, Tensor]:
+        """Named, weighted loss terms of a batch whose text i belongs to video i, and their `total`."""
+        return self.head.loss(texts, videos)
+
+
+def load_backbone(clip: str | Path, backbone: str, processor) -> CLIPModel:
+    """CLIP in float32: from a folder or a name, or small and random for `scratch`, with the tokenizer's vocabulary."""
+    if backbone != "scratch":
+        return CLIPModel.from_pretrained(clip, use_safetensors=True).float()
+    tokens = {f"{name}_token_id": getattr(processor.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    text = SCRATCH["text_config"] | tokens | {"vocab_size": len(processor.tokenizer)}
+    return CLIPModel(CLIPConfig(**(SCRATCH | {"text_config": text})))

@@ -1,0 +1,1 @@
+"""What is made of ranks and embeddings: tables, statistics, comparisons, concepts."""

@@ -1,0 +1,148 @@
+"""Results: one row per run with what its numbers depend on, and the tables of means and intervals made of them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from glscl.evaluation.statistics import holm, paired_difference
+from glscl.metrics import DEPTH, RECALLS, intervals, summarise
+
+METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
+DIRECTIONS = ("t2v", "v2t")
+LEAK = "released evaluation (leaks)"
+ON_TEST = "best R@1 on the test split, as published"
+OTHER_EPOCHS = {"last": "last epoch", ON_TEST: "selected on test"}
+SELECTION_RULE = "best mean recall on the validation split, once per epoch"
+ROWS_AT_ONCE = 4  # of `summary`: a bootstrap of the medians of 28,000 queries holds a gigabyte
+
+
+class Run(NamedTuple):
+    """One evaluated row: its name, split, seed (None without one), selection rule, and `metrics.per_query`.
+
+    processing: what was done to the scores afterwards; rows of different processing are never mixed.
+    """
+
+    name: str
+    split: str
+    seed: int | None
+    selection: str
+    queries: dict[str, dict[str, np.ndarray]]
+    processing: str = "none"
+
+
+def rows(runs: list[Run], splits: dict, **about) -> pd.DataFrame:
+    """One row per run and direction: metrics, counts, and `about`, which holds for all of them.
+
+    splits: each `glscl.data.dataset.Split` by name.
+    """
+    table = []
+    for run in runs:
+        size = {"texts": len(splits[run.split]), "videos": len(splits[run.split].videos)}
+        for direction in DIRECTIONS:
+            row = {"method": run.name, "split": run.split, "direction": direction, "seed": run.seed}
+            row |= {"selection": run.selection, **size, **about, "ties": "mid", "post_processing": run.processing}
+            table.append(row | summarise(run.queries[direction]))
+    return pd.DataFrame(table).astype({"seed": "Int64"}).round(4)
+
+
+def summary(runs: list[Run]) -> pd.DataFrame:
+    """One row per method, split, selection, post-processing and direction: mean and sd over seeds, 95 % interval.
+
+    Columns: method, split, selection, post_processing, direction, seeds, and for every metric its mean, `_sd`, `_low`
+    and `_high`; the interval is over queries.
+    """
+    same: dict[tuple, list] = {}
+    for run in runs:
+        same.setdefault((run.name, run.split, run.selection, run.processing), []).append(run.queries)
+
+    def row(kind: tuple, direction: str) -> dict:
+        queries = [found[direction] for found in same[kind]]
+        metrics, edges = pd.DataFrame(map(summarise, queries)), intervals(queries)
+        found = dict(zip(("method", "split", "selection", "post_processing"), kind, strict=True))
+        found |= {"direction": direction, "seeds": len(queries)}
+        for metric in METRICS:
+            sd = metrics[metric].std(ddof=1) if len(queries) > 1 else None
+            found |= {metric: metrics[metric].mean(), f"{metric}_sd": sd}
+            found |= dict(zip((f"{metric}_low", f"{metric}_high"), edges[metric], strict=True))
+        return found
+
+    with ThreadPoolExecutor(min(ROWS_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
+        return pd.DataFrame(pool.map(lambda of: row(*of), product(same, DIRECTIONS))).round(4)
+
+
+def rank_table(runs: list[Run]) -> pd.DataFrame:
+    """Ranks from 0 of every query of the runs that are results: columns method, split, seed, direction, rank.
+
+    `glscl.evaluation.comparisons` reads it. Queries of a run stand in the order of the captions or of the videos.
+    """
+    parts = []
+    for run in runs:
+        if run.selection not in OTHER_EPOCHS and run.processing == "none":
+            for direction, found in run.queries.items():
+                about = {"method": run.name, "split": run.split, "seed": run.seed, "direction": direction}
+                parts.append(pd.DataFrame(about | {"rank": found["rank"]}))
+    return pd.concat(parts).astype({"seed": "Int64"})
+
+
+def differences(runs: list[Run], one: str, others: list[str], metrics: list[str]) -> dict[str, dict[str, dict]]:
+    """A method minus each of the others in text-to-video recall on the test split, in points: {other: {metric: ...}}.
+
+    Every entry is what `paired_difference` gives and `p_holm`, corrected over the others.
+    """
+
+    def ranks(method: str) -> np.ndarray:
+        return np.stack([queries["rank"] for queries in _selected(runs, method)])
+
+    found: dict[str, dict[str, dict]] = {other: {} for other in others}
+    for metric in metrics if others else []:
+        k, group = int(metric.removeprefix("R@")), _selected(runs, one)[0]["group"]
+        hits = {method: 100.0 * (ranks(method) <= k - 1) for method in (one, *others)}
+        each = [paired_difference(hits[one], hits[other], group) for other in others]
+        for other, effect, p in zip(others, each, holm([effect["p"] for effect in each]), strict=True):
+            found[other][metric] = effect | {"p_holm": p}
+    return found
+
+
+def _selected(runs: list[Run], method: str) -> list[dict[str, np.ndarray]]:
+    """Text-to-video queries of a method's runs on the test split that are results."""
+    kind = method, "test", "selected", "none"
+    return [run.queries["t2v"] for run in runs if (run.name, run.split, run.selection, run.processing) == kind]
+
+
+def describe(value: float, low: float | None = None, high: float | None = None) -> str:
+    """`43.1 [41.0, 45.2]`, or the value alone where there is no interval."""
+    return f"{value:.1f}" if low is None or pd.isna(low) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def shown(table: pd.DataFrame, metrics: list[str] = METRICS) -> pd.DataFrame:
+    """What a reader sees of `summary`: intervals beside means, arrows that say where better lies, spread over seeds."""
+    cells = {
+        "method": [
+            f"{n}, {OTHER_EPOCHS[s]}" if s in OTHER_EPOCHS else n
+            for n, s in zip(table["method"], table["selection"], strict=True)
+        ]
+    }
+    if "temporal_layers" in table:
+        cells["temporal encoder"] = [
+            None if pd.isna(layers) else f"{layers:.0f} layers" if layers else "none"
+            for layers in table["temporal_layers"]
+        ]
+    if "post_processing" in table and (table["post_processing"] != "none").any():
+        cells["post-processing"] = table["post_processing"].tolist()
+    for metric in metrics:
+        arrow = "\N{DOWNWARDS ARROW}" if metric in ("MdR", "MnR") else "\N{UPWARDS ARROW}"
+        edges = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], strict=True)
+        cells[f"{metric} {arrow}"] = [describe(*values) for values in edges]
+    spread = zip(table["R@1_sd"], table["seeds"], strict=True)
+    cells["R@1 over seeds"] = [None if pd.isna(sd) else f"sd {sd:.1f}, n = {n}" for sd, n in spread]
+    return pd.DataFrame(cells)
+
+
+def reported(table: pd.DataFrame, direction: str, split: str = "test") -> pd.DataFrame:
+    """The rows of `summary` that are the study's results: selected on validation, without post-processing."""
+    kept = ~table["selection"].isin(OTHER_EPOCHS) & (table["post_processing"] == "none")
+    return table[(table["split"] == split) & (table["direction"] == direction) & kept]

@@ -1,0 +1,65 @@
+"""Clips inside a page: a small copy of a video file, and the HTML that plays it anywhere."""
+
+import base64
+import html
+import io
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from glscl.data.decoding import decode_frames, read_header
+
+OPTIONS = {"crf": "28", "mbtree": "0"}  # with x264's macroblock tree the bytes vary from run to run
+SIDE, RATE, LONGEST = 224, 12, 8.0  # pixels, frames per second, seconds: what a search result needs, in some 100 kB
+
+
+def preview(path: str | Path) -> bytes:
+    """An MP4 file (H.264, without sound) of the whole video, 224 pixels square, for any file that can be decoded.
+
+    It shows the centre of the pictures, as models see it, at 12 frames per second. A video of more than 8 seconds
+    becomes a time lapse of 8 seconds. Raises VideoError where the file cannot be read.
+    """
+    seconds = read_header(path).seconds or LONGEST
+    pictures = decode_frames(path, math.ceil(RATE * min(seconds, LONGEST)), SIDE)
+    rate = round(1000 * len(pictures) / min(seconds, LONGEST))
+    target = io.BytesIO()
+    with av.open(target, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate, 1000), options=OPTIONS)
+        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+        stream.codec_context.thread_count = 1  # with several threads two runs may write different bytes
+        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return target.getvalue()
+
+
+PLAYER = 'width="224" controls autoplay muted loop playsinline'
+
+
+def clips_html(found: dict[str, list[tuple[str | Path, str]]], megabytes: float) -> str:
+    """HTML with the clips inside it, under one heading per sentence: it plays anywhere, from Jupyter to a mailed page.
+
+    found: for each sentence the video files, anywhere on the disk, and their captions; all text is escaped. Files are
+    embedded as `preview` copies in this order, as long as the HTML stays below so many megabytes of clips; a
+    clip beyond that keeps its caption, which then says so. Raises VideoError at a file that cannot be read.
+    """
+    left, parts = megabytes * 1e6, []
+    for sentence, clips in found.items():
+        figures = []
+        for path, caption in clips:
+            content = base64.b64encode(preview(path)).decode() if left > 0 else ""
+            if 0 < len(content) <= left:
+                left -= len(content)
+                video = f'<video {PLAYER} src="data:video/mp4;base64,{content}"></video>'
+            else:
+                left, video = 0, ""
+                caption = f"{caption} (not shown: the clips of this page are limited to {megabytes:g} MB)"
+            figures.append(
+                f'<figure style="width: 224px">{video}<figcaption>{html.escape(caption)}</figcaption></figure>'
+            )
+        row = f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{"".join(figures)}</div>'
+        parts.append(f"<h3>{html.escape(sentence)}</h3>{row}")
+    return "".join(parts)

@@ -1,0 +1,144 @@
+"""Tables of results, cards of questions and the ledger of claims as HTML; all text is escaped."""
+
+import html
+import re
+from typing import NamedTuple
+
+import pandas as pd
+
+from glscl.report.page import significant
+
+# A number with a unit, the end of a range, an interval or a remark, or a dash for none.
+VALUE = r"[-+\N{MINUS SIGN}]?[\d.,]+(e[-+]?\d+)?"
+NUMBER = re.compile(rf"\N{{EN DASH}}|{VALUE}( to {VALUE})?( ?%| [A-Za-z\N{{MICRO SIGN}}]{{1,3}}| \*)?( [\[(].*[\])])?")
+
+
+def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | None = None) -> str:
+    """A table and its caption, escaped. "43.1 [41.0, 45.2]" has its interval set small; a missing value is a dash.
+
+    Floats show one decimal; a column of numbers is set to the right. bold: of the shape of
+    the results, true for cells whose number is set bold.
+    """
+
+    def text(value) -> str:
+        if pd.isna(value):
+            return "\N{EN DASH}"
+        return f"{value:.1f}" if isinstance(value, float) else html.escape(str(value))
+
+    columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
+    strong = [[False] * len(columns)] * len(results) if bold is None else bold.to_numpy().tolist()
+    kinds = ["number" if all(map(NUMBER.fullmatch, column)) else "text" for column in columns.values()]
+    head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in zip(kinds, columns, strict=True))
+    rows = []
+    for values, heavy in zip(zip(*columns.values(), strict=True), strong, strict=True):
+        cells = [re.sub(r"^\S+", r"<b>\g<0></b>", v) if h else v for v, h in zip(values, heavy, strict=True)]
+        cells = [re.sub(r" (\[.*\])$", r" <small>\1</small>", cell) for cell in cells]
+        row = "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, cells, strict=True))
+        rows.append(f"<tr>{row}</tr>")
+    table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<figure><div class="scroll">{table}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
+
+
+class Card(NamedTuple):
+    """A question in short and in full, the page that answers it, and its answers by the name of the run that gave them.
+
+    figure: an element of a page, such as `Drawing.svg` gives, or nothing.
+    """
+
+    short: str
+    text: str
+    page: str
+    answers: list[tuple[str, str]]
+    figure: str = ""
+
+
+def cards_html(cards: list[Card]) -> str:
+    """The questions as cards: each with its answer, those of other runs below it, a small figure, and a link.
+
+    All text is escaped; figures are HTML.
+    """
+    items = []
+    for card in cards:
+        several = len({run for run, _ in card.answers}) > 1
+        own = card.answers[0][0] if card.answers else ""
+        said = []
+        for run, sentence in card.answers:
+            kind = "answer" if run == own else "beside"
+            name = f'<span class="run-name">{html.escape(run)}</span> ' if several else ""
+            said.append(f'<p class="{kind}">{name}{html.escape(sentence)}</p>')
+        link = f'<a href="{html.escape(card.page)}" title="{html.escape(card.text)}">{html.escape(card.short)}</a>'
+        figure = f"<figure>{card.figure}</figure>" if card.figure else ""
+        items.append(f"<li><h3>{link}</h3>{''.join(said)}{figure}</li>")
+    return f'<ol class="cards">{"".join(items)}</ol>'
+
+
+SAYS = {True: "supports", False: "contradicts", None: "context"}
+
+
+def ledger_html(claims: list[dict], unfolded: bool = False, run: str = "verdict", beside: dict | None = None) -> str:
+    """Claims with their verdicts as a table; scope, test and evidence folded away under each, or not. Text is escaped.
+
+    claims: as `glscl.study.claims.read_ledger` gives them. run: heading of their verdicts. beside: claims of other
+    runs, by heading, whose verdicts stand in columns of their own.
+    """
+    runs = {run: claims} | (beside or {})
+    verdicts = {name: {claim["claim"]: claim["verdict"] for claim in those} for name, those in runs.items()}
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["claim of the abstract", *runs])
+    rows = []
+    for claim in claims:
+        cells = "".join(
+            f'<td class="verdicts" data-run="{html.escape(name) if len(runs) > 1 else ""}">'
+            f"{_verdict_html(given.get(claim['claim'], ''))}</td>"
+            for name, given in verdicts.items()
+        )
+        rows.append(f"<tr><td>{_claim_html(claim, unfolded)}</td>{cells}</tr>")
+    return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _verdict_html(verdict: str) -> str:
+    verdict = html.escape(verdict)
+    return f'<span class="verdict" data-verdict="{verdict}">{verdict}</span>' if verdict else "\N{EN DASH}"
+
+
+def _claim_html(claim: dict, unfolded: bool) -> str:
+    said = [SAYS[finding["holds"]] for finding in claim["evidence"]]
+    counts = [(word, said.count(word)) for word in SAYS.values() if word in said]
+    counted = ", ".join(f"{count} {word if count == 1 else PLURAL[word]}" for word, count in counts)
+    evidence = "".join(map(_finding_html, claim["evidence"]))
+    return (
+        f"{html.escape(claim['claim'])}<details{' open' * unfolded}>"
+        f"<summary><small>Findings: {counted or 'none'}</small></summary>"
+        f"<p>{html.escape(claim['test'])} <small>{html.escape(claim['scope'])}</small></p><ul>{evidence}</ul></details>"
+    )
+
+
+PLURAL = {"supports": "support", "contradicts": "contradict", "context": "context"}
+
+
+def _finding_html(finding: dict) -> str:
+    value = significant(finding["value"])
+    if finding["low"] is not None:
+        value += f" [{significant(finding['low'])}, {significant(finding['high'])}]"
+    page, place = html.escape(finding["page"]), html.escape(finding["figure"])
+    measured = ", measured on this machine" if finding.get("measured") else ""
+    return (
+        f"<li><i>{SAYS[finding['holds']]}</i> {html.escape(finding['text'])}: <b>{value}</b>{measured} "
+        f'<a href="{page}.html">{page}, {place}</a></li>'
+    )
+
+
+HIGHER, LOWER = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"  # where better lies, in the columns of `shown`
+
+
+def best(cells: pd.DataFrame) -> pd.DataFrame:
+    """Which cells of `glscl.evaluation.results.shown` are the best of their column, among the trained rows; same shape.
+
+    Rows compare under the same temporal encoder; reference rows, such as chance or the oracle, have none and are never
+    best. Values that show the same digits are best together.
+    """
+    marks = pd.DataFrame(False, cells.index, cells.columns)
+    for _, rows in cells[cells["temporal encoder"].notna()].groupby("temporal encoder"):
+        for column in [name for name in cells if name.endswith((HIGHER, LOWER))]:
+            values = rows[column].str.split(" ").str[0].astype(float)
+            marks.loc[rows.index, column] = values == (values.max() if column.endswith(HIGHER) else values.min())
+    return marks

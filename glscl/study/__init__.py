@@ -1,0 +1,1 @@
+"""What only the notebooks, the Makefile and the benchmarks use: stages, parameters, questions, claims."""

@@ -1,0 +1,96 @@
+"""The small figure of each research question, drawn from the JSON that its stage wrote."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from glscl.report.figures.cards import Line, Row, curves, intervals
+from glscl.report.figures.svg import Drawing
+from glscl.study.answers import MAIN, NAMES, Question, Study
+
+RIVAL = "x_clip"  # the head with attention over words and frames that the paper compares its cost with
+
+
+def card_figure(study: Study, question: Question, dataset: str) -> Drawing | None:
+    """The figure of a question on a corpus; None where there is nothing to draw."""
+    found = study.found(question.stage, dataset if question.per_corpus else "")
+    return FIGURES[question.stage](study, found, dataset) if found else None
+
+
+def _chosen(names) -> list[str]:
+    """Of the methods those of `MAIN`, in its order; all where fewer than two are."""
+    chosen = [name for name in MAIN if name in names]
+    return chosen if len(chosen) > 1 else list(names)
+
+
+def benchmarks(study: Study, found: dict, dataset: str) -> Drawing:
+    """mAP@10 of the main methods, best first; T-MASS stands out."""
+    scores = {name: found["rows"][name]["t2v"]["mAP@10"] for name in _chosen(found["rows"])}
+    rows = [
+        Row(NAMES.get(name, name), one["mean"], one["low"], one["high"], name.startswith("t_mass"))
+        for name, one in sorted(scores.items(), key=lambda item: -item[1]["mean"])
+    ]
+    return intervals("mAP@10 of text to video, %", rows)
+
+
+def costs(study: Study, found: dict, dataset: str) -> Drawing:
+    """How many times GLSCL's cost the rival takes: as published, work per pair, and times that a machine measured."""
+    counted, name = found["over_glscl"][RIVAL], NAMES.get(RIVAL, RIVAL)
+    rows = [Row("published", counted["published"]), Row("work per pair", counted["macs"]["pair"])]
+    if timed := study.found("costs", measured=True).get("over_glscl", {}).get(RIVAL):
+        search, ends = timed["search"], {int(size): times for size, times in timed["end_to_end"].items()}
+        rows += [Row(f"search, {search['gallery']:,}", search["ratio"], search["low"], search["high"], hero=True)]
+        rows += [Row(f"query, {size:,}", ends[size]) for size in sorted({min(ends), max(ends)})]
+    return intervals(f"{name} over GLSCL, times (videos searched)", rows, rule=1, log=True)
+
+
+def losses(study: Study, found: dict, dataset: str) -> Drawing:
+    """What each part of GLSCL adds to R@1, for the released losses, or the variant that was run."""
+    variant = min((name.partition("/")[0] for name in found["effects"]), key=lambda name: name != "released")
+    rows = [
+        Row(_part(name), one["difference"], one["low"], one["high"], _part(name) == "both losses")
+        for name, one in found["effects"].items()
+        if name.partition("/")[0] == variant
+    ]
+    return intervals(f"what a part adds to R@1, points ({variant})", rows, rule=0)
+
+
+def _part(condition: str) -> str:
+    """What a condition leaves out, in words: `released/no local interaction` is the local interaction."""
+    removed = condition.partition("/")[2]
+    words = {"neither loss": "both losses", "mean-pooled global": "text-guided pooling"}
+    return words.get(removed, removed.removeprefix("no "))
+
+
+def convergence(study: Study, found: dict, dataset: str) -> Drawing | None:
+    """Recall on validation against steps, mean over seeds; GLSCL stands out, the first and the last are named."""
+    if not found["heads"]:
+        return None
+    curve = pd.read_csv(study.results / study.profile / dataset / "convergence.csv")
+    means = curve.groupby(["method", "step"], sort=False)["val_mean_recall"].mean()
+    last = means.groupby("method").last()
+    lines = [
+        Line(NAMES.get(name, name), list(means[name].items()), name in (last.idxmax(), last.idxmin()), name == "glscl")
+        for name in means.index.unique("method")
+    ]
+    return curves("mean recall on validation, %", lines, "steps of training")
+
+
+def transfer(study: Study, found: dict, dataset: str) -> Drawing | None:
+    """R@1 on a target without training there, over that of zero-shot CLIP, for both directions."""
+    rows = []
+    for name, by_head in found["over_clip"].items():
+        rows += [Row(name)] if by_head else []
+        for head in _chosen(by_head):
+            gain = by_head[head]["zero_shot"]
+            rows.append(Row(NAMES.get(head, head), gain["mean"], gain["low"], gain["high"], head == "glscl"))
+    return intervals("zero-shot R@1 on the target over CLIP's, points", rows, rule=0) if rows else None
+
+
+FIGURES: dict[str, Callable[[Study, dict, str], Drawing | None]] = {
+    "benchmarks": benchmarks,
+    "costs": costs,
+    "losses": losses,
+    "convergence": convergence,
+    "transfer": transfer,
+}

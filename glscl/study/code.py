@@ -1,0 +1,30 @@
+"""The first stage: for every notebook a file with the hash of the code that it can reach, on which its stage depends.
+
+python -m glscl.study.code
+"""
+
+from pathlib import Path
+
+import yaml
+
+from glscl.code_hash import hash_of
+from glscl.files import write_text
+from glscl.study.project import project_root
+
+
+def write_hashes(root: Path) -> None:
+    """Write work/code/<notebook>.txt for every notebook, and make the folders of trained models.
+
+    The code that turns params.yaml into the parameters of a notebook counts as reached by all. The folders are there
+    where nothing is trained too, as stages read them.
+    """
+    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+        write_text(root / f"work/code/{notebook.stem}.txt", hash_of(notebook, "glscl.study.parameters") + "\n")
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    for profile in params["profiles"]:
+        for dataset in params["study"]["datasets"]:
+            write_text(root / f"work/{profile}/{dataset}/train/.keep", "\n")
+
+
+if __name__ == "__main__":
+    write_hashes(project_root())

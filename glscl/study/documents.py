@@ -1,0 +1,166 @@
+"""The documents made of results: the part of README.md between its marks, docs/results.md and docs/overview.svg."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, shown
+from glscl.files import write_text
+from glscl.report.figures.overview import TITLE, counted, overview
+from glscl.report.figures.svg import Drawing
+from glscl.report.markdown import between, plain, table_markdown
+from glscl.report.page import significant
+from glscl.report.tables import SAYS, best
+from glscl.study.answers import GALLERY, Study, answers, main_table, points, query_macs, short_table, untrained
+
+PROFILE = "full"  # whose committed results README shows
+README, RESULTS, PICTURE = "README.md", "docs/results.md", "docs/overview.svg"
+MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
+PICTURE_WIDTH = 860  # pixels
+ASIDE = {"metrics": "Evaluation", "concepts": "Concepts"}  # stages that answer no research question
+WAYS = {"t2v": "text to video", "v2t": "video to text"}
+
+
+def picture(study: Study, dataset: str, width: int, beside: Study | None = None, title: str = TITLE) -> Drawing:
+    """The picture of a corpus; beside: another profile, whose picture has the same axes."""
+    others = points(beside, dataset) if beside else None
+    return overview(points(study, dataset), width, GALLERY, untrained(study, dataset), others, title)
+
+
+def caption(study: Study) -> str:
+    """What the bars of the picture are, and what its cost counts."""
+    clip = study.found("costs")["clip"]["32 words"]
+    return (
+        "Bars: 95 % intervals over queries. The cost is a head's work at the size of ViT-B/32; CLIP's text encoder "
+        f"adds the same {counted(clip)} to each. All heads have the same temporal encoder."
+    )
+
+
+def readme_part(study: Study) -> str:
+    """The picture, the five questions with their answers, and the short table, as Markdown."""
+    dataset = study.datasets[0]
+    asked = [
+        f"{number}. **{plain(question.short)}** {' '.join(plain(answer.sentence) for answer in found)}"
+        for number, (question, found) in enumerate(answers(study), start=1)
+    ]
+    table = short_table(study, dataset)
+    heavy = best(table).drop(columns="temporal encoder")
+    return "\n\n".join(
+        [
+            f"![{TITLE}]({PICTURE})",
+            f"*Text to video on {plain(study.about(dataset))}. {plain(caption(study))}*",
+            "\n".join(asked),
+            f"Numbers of the profile `{study.profile}`; times measured on {plain(study.hardware())}. "
+            f"Every row, every interval and the verdict on each claim of the paper: [{RESULTS}]({RESULTS}).",
+            table_markdown(table.drop(columns="temporal encoder"), heavy),
+            "In brackets: 95 % intervals. Bold: best trained head. MdR: median rank. No post-processing.",
+        ]
+    )
+
+
+def results_part(study: Study) -> str:
+    """All answers, rows and intervals, and the ledger, as Markdown."""
+    parts = ["## The five questions"]
+    for number, (question, found) in enumerate(answers(study), start=1):
+        notebook = f"notebooks/{Path(question.page).stem}.ipynb"
+        parts.append(f"### {number}. {plain(question.text)}")
+        for answer in found:
+            parts.append(f"**{plain(answer.sentence)}**")
+            parts += ["\n".join(f"* {plain(detail)}" for detail in answer.details)] if answer.details else []
+        parts.append(f"[{notebook}](../{notebook})")
+    for dataset in study.datasets:
+        parts += _corpus_part(study, dataset)
+    parts += _cost_part(study) + _ledger_part(study.ledger())
+    return "\n\n".join(parts)
+
+
+def _corpus_part(study: Study, dataset: str) -> list[str]:
+    parts = [
+        f"## {dataset}",
+        f"{plain(study.about(dataset))}. Means over seeds; in brackets 95 % intervals over queries.",
+    ]
+    for stage, title in ASIDE.items():
+        found = study.found(stage, dataset)
+        sentences = [plain(sentence) for sentence in [found.get("answer"), *found.get("details", [])] if sentence]
+        parts += [f"### {title}", "\n".join(f"* {sentence}" for sentence in sentences)] if sentences else []
+    table = study.table(dataset)
+    for split in table["split"].unique():
+        for direction in DIRECTIONS:
+            cells = main_table(study, dataset, direction, split)
+            if len(cells):
+                parts += [f"### {WAYS[direction].capitalize()}, split `{split}`", table_markdown(cells, best(cells))]
+    parts += _differences_part(study.found("metrics", dataset))
+    processed = table[(table["post_processing"] != "none") & (table["direction"] == "t2v")]
+    other = table[table["selection"].isin(OTHER_EPOCHS) & (table["direction"] == "t2v")]
+    for title, rows in (("Post-processing, text to video", processed), ("Other epochs, text to video", other)):
+        parts += [f"### {title}", table_markdown(shown(rows, ["R@1", "R@5", "R@10"]))] if len(rows) else []
+    return parts
+
+
+def _differences_part(metrics: dict) -> list[str]:
+    """GLSCL minus every other head, in points, the same queries under both."""
+    minus, layers = metrics.get("glscl_minus", {}), metrics.get("temporal_layers", {})
+    if not minus:
+        return []
+    rows = []
+    for method, gains in minus.items():
+        row = {"GLSCL minus": method, "same temporal encoder": "yes" if layers[method] == layers["glscl"] else "no"}
+        row |= {f"{metric}, points": describe(*map(gain.get, EDGES)) for metric, gain in gains.items()}
+        rows.append(row)
+    about = "The same queries under both heads; text to video."
+    return ["### GLSCL minus the other heads", about, table_markdown(pd.DataFrame(rows))]
+
+
+EDGES = "difference", "low", "high"
+
+
+def _cost_part(study: Study) -> list[str]:
+    macs = {dataset: query_macs(study, dataset) for dataset in study.datasets}
+    rows = [
+        {"method": method, f"query against {GALLERY:,} videos": counted(work)}
+        for method, work in macs[study.datasets[0]].items()
+    ]
+    about = (
+        "Multiply-accumulates of the head at the size of ViT-B/32, CLIP left out; [costs.md](costs.md) counts the rest."
+    )
+    return ["## Cost of a query", about, table_markdown(pd.DataFrame(rows))] if rows else []
+
+
+def _ledger_part(ledger: dict) -> list[str]:
+    verdicts = pd.DataFrame([{"claim": one["claim"], "verdict": one["verdict"]} for one in ledger["claims"]])
+    parts = ["## The claims of the abstract", plain(ledger["answer"])]
+    parts += [plain(" ".join(ledger.get("details", [])))] if ledger.get("details") else []
+    parts += [table_markdown(verdicts)] if len(verdicts) else []
+    for number, claim in enumerate(ledger["claims"], start=1):
+        findings = pd.DataFrame([_finding(finding) for finding in claim["evidence"]])
+        parts += [f"### Claim {number}: {plain(claim['claim'])}", f"**{claim['verdict'].capitalize()}.**"]
+        parts += [f"Test: {plain(claim['test'])} Scope: {plain(claim['scope'])}", table_markdown(findings)]
+    return parts
+
+
+def _finding(finding: dict) -> dict:
+    edges = [finding[name] for name in ("value", "low", "high") if finding[name] is not None]
+    value, *interval = map(significant, edges)
+    return {
+        "says": SAYS[finding["holds"]],
+        "finding": finding["text"] + (" (measured)" if finding.get("measured") else ""),
+        "value": f"{value} [{', '.join(interval)}]" if interval else value,
+        "where": f"{finding['page']}, {finding['figure']}",
+    }
+
+
+def documents(root: Path) -> dict[str, str]:
+    """The texts of the documents of the project at `root` by their paths, made anew from its results."""
+    study = Study.read(PROFILE, root=root)
+    read = {name: (root / name).read_text(encoding="utf-8") for name in (README, RESULTS)}
+    return {
+        README: between(read[README], MARKS, readme_part(study), README),
+        RESULTS: between(read[RESULTS], MARKS, results_part(study), RESULTS),
+        PICTURE: picture(study, study.datasets[0], PICTURE_WIDTH).svg(alone=True),
+    }
+
+
+def write_documents(root: Path) -> None:
+    """Write the documents of the project at `root` anew."""
+    for name, text in documents(root).items():
+        write_text(root / name, text)

@@ -1,0 +1,124 @@
+"""Sections of params.yaml become the parameters of a notebook."""
+
+import ast
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+
+LEVELS = ("", "profiles", "datasets", "methods")  # a later one replaces what an earlier one says
+OF_DATASETS = {"corpus", "inputs", "train", "model"}
+OF_METHODS = {"head", "train", "model"}
+
+
+def resolve(sections: dict) -> dict:
+    """The parameters of a notebook, by name, from sections of params.yaml by their dotted names.
+
+    A section is one parameter, named by its last part: `train`, `profiles.quick.seeds` and `datasets.scenes.inputs`
+    give `train`, `seeds` and `inputs`. Keys of mappings with the same name replace each other: what a profile says
+    replaces the general value, what a dataset says replaces both, and what `methods.<name>` says, which is `head`,
+    `train` and `model`, replaces all of them. An entry `datasets.<name>` as a whole is the parameter `target_corpus`.
+    Raises ValueError where a key replaces nothing, as when it is misspelt.
+    """
+    parameters: dict = {}
+    for level in LEVELS:
+        for section, value in sections.items():
+            first, *rest = section.split(".")
+            if level != (first if first in LEVELS and rest else ""):
+                continue
+            if level == "methods":
+                entries = _known(section, value, OF_METHODS)
+            elif level == "datasets" and len(rest) == 1:
+                entries = {"target_corpus": _known(section, value, OF_DATASETS)}
+            else:
+                entries = {section.rpartition(".")[2]: value}
+            for name, entry in entries.items():
+                parameters[name] = _replaced(parameters.get(name), entry, section)
+    return parameters
+
+
+def _replaced(general, special, section: str):
+    if not (isinstance(general, dict) and isinstance(special, dict)):
+        return special
+    return general | _known(section, special, general.keys())
+
+
+def _known(section: str, entries: dict, known) -> dict:
+    if unknown := sorted(entries.keys() - set(known)):
+        raise ValueError(
+            f"{section!r} of params.yaml may have {', '.join(sorted(known))}, got {', '.join(unknown)} (misspelt?)"
+        )
+    return entries
+
+
+def declared_by_stage(root: Path, name: str) -> dict:
+    """Parameters that the DVC stage `name` declares, as {"section": value}."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
+        if name not in stages:
+            raise ValueError(f"dvc.yaml has no stage {name!r}, which DVC_STAGE names; its stages are {[*stages]}")
+        declared = [params.read_params() for params in stages[name].params]
+    for dataset, entry in load_params(root).get("datasets", {}).items():
+        _known(f"datasets.{dataset}", entry, OF_DATASETS)
+    return reduce(dict.__or__, declared, {})
+
+
+def load_params(root: Path) -> dict:
+    """params.yaml of the project at `root`, read as DVC reads it."""
+    from dvc.utils.serialize import load_yaml
+
+    return load_yaml(root / "params.yaml")
+
+
+def named_sections(root: Path, names: list[str]) -> dict:
+    """The entries of params.yaml with these dotted names, as {"section": value}."""
+    params = load_params(root)
+    try:
+        return {name: reduce(getitem, name.split("."), params) for name in names}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"--sections {','.join(names)}: params.yaml has no {error}; it has {list(params)}") from None
+
+
+def assigned(parameters: dict, pairs: list[str]) -> dict:
+    """The parameters with key=value or section.key=value in their place; values are YAML (1e-4 is a number).
+
+    Raises ValueError for anything else.
+    """
+    from dvc.utils.serialize import parse_yaml
+
+    parameters = dict(parameters)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        name, dot, inner = key.partition(".")
+        if not (equals and name.isidentifier() and (inner.isidentifier() or not dot)):
+            raise ValueError(f"expected key=value, got {pair!r}")
+        value = parse_yaml(f"value: {value}", f"the value of {key}")["value"]
+        parameters[name] = {**parameters.get(name, {}), inner: value} if inner else value
+    return parameters
+
+
+def defaults(notebook: Path) -> dict:
+    """The literals of a notebook's `parameters` cell, by name."""
+    import papermill
+
+    return {
+        name: ast.literal_eval(found["default"]) for name, found in papermill.inspect_notebook(str(notebook)).items()
+    }
+
+
+def check_known(notebook: Path, parameters: dict) -> None:
+    """Raise ValueError where a parameter, or a key of a section, is not in the notebook's `parameters` cell.
+
+    Papermill would only warn. Where the default is empty, as for a corpus, any key is taken.
+    """
+    known = defaults(notebook)
+    if unknown := sorted(parameters.keys() - known.keys()):
+        unknown, names = ", ".join(unknown), ", ".join(sorted(known))
+        raise ValueError(f"{notebook.name} has no parameter {unknown} (misspelt?); its parameters are {names}")
+    for name, value in parameters.items():
+        if isinstance(value, dict) and isinstance(known[name], dict) and name not in ("corpus", "methods"):
+            try:
+                _known(name, value, known[name])
+            except ValueError as error:
+                raise ValueError(f"{notebook.name}: {error}") from None

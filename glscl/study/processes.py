@@ -1,0 +1,45 @@
+"""Independent pieces of work in several processes, each on one thread: no result depends on the number of cores."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+MOST = 8  # processes; each holds half a gigabyte of libraries
+
+
+def one_thread_each(call: Callable, jobs: Sequence[tuple]) -> list:
+    """[call(*job) for job in jobs], as many at once as there are cores, in the order of the jobs.
+
+    call: a function of a module. Its arguments and its result go from one process to another. With a GPU, one core or
+    one job the calls run here, one after the other. Raises what a call raises; the jobs that wait are then dropped.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = 1 if torch.cuda.is_available() else min(len(jobs), cores, MOST)
+    if count < 2:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [call(*job) for job in jobs]
+        finally:
+            torch.set_num_threads(threads)
+    multiprocessing.set_forkserver_preload([__name__, call.__module__])  # imported once, for all processes
+    with ProcessPoolExecutor(count, multiprocessing.get_context("forkserver"), _start) as pool:
+        return list(pool.map(_call, [call] * len(jobs), jobs))
+
+
+def _call(call: Callable, job: tuple):
+    return call(*job)
+
+
+def _start() -> None:
+    torch.set_num_threads(1)
+
+    def end_with_parent():  # a process whose parent was killed would wait for work for ever
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,0 +1,78 @@
+"""How far a run of the pipeline is: stage k of n, minutes gone, and minutes left by what the stages took before."""
+
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from glscl.files import write_json
+
+TIMES = Path("results/measured/stages.json")  # seconds of each stage, where it last ran
+PLAN = Path("work/.progress.json")
+
+
+class Progress(NamedTuple):
+    """A run of the pipeline. plan: names of its stages, in order; began: by the clock; done: seconds by stage so far.
+
+    usual: seconds of each stage where it last ran, maybe on another machine.
+    """
+
+    root: Path
+    plan: list[str]
+    began: float
+    done: dict[str, float]
+    usual: dict[str, float]
+
+    @classmethod
+    def start(cls, root: Path, plan: list[str]) -> "Progress":
+        """Begin a run of these stages."""
+        progress = cls(root, plan, time.time(), {}, _read(root / TIMES))
+        progress._write()
+        return progress
+
+    @classmethod
+    def read(cls, root: Path) -> "Progress":
+        """The run that goes on in `root`; one without a plan where none was begun."""
+        return cls(root, **({"plan": [], "began": time.time(), "done": {}, "usual": {}} | _read(root / PLAN)))
+
+    def left(self) -> float | None:
+        """Seconds that the rest takes if this machine goes on as fast as so far; None where no stage was timed before.
+
+        The speed is that of the stages done in this run, and that of the other machine before the first. A stage that
+        was never timed takes the mean of the others.
+        """
+        if not self.usual:
+            return None
+        mean = sum(self.usual.values()) / len(self.usual)
+        known = {name: self.usual[name] for name in self.done if name in self.usual}
+        speed = sum(self.done[name] for name in known) / sum(known.values()) if known else 1.0
+        return speed * sum(self.usual.get(name, mean) for name in self.plan if name not in self.done)
+
+    def before(self, name: str) -> str:
+        """What to print before the stage `name` runs."""
+        if name not in self.plan:
+            return f"stage {name}"
+        said = (
+            f"stage {self.plan.index(name) + 1} of {len(self.plan)}, {name}: {_minutes(time.time() - self.began)} gone"
+        )
+        left = self.left()
+        return said if left is None else f"{said}, about {_minutes(left)} left"
+
+    def after(self, name: str, seconds: float) -> str:
+        """Record that a stage took so long, and say it. A stage run by hand is not in the plan and is not recorded."""
+        if name in self.plan:
+            self._replace(done=self.done | {name: seconds})._write()
+            write_json(self.root / TIMES, _read(self.root / TIMES) | {name: seconds}, digits=3)
+        return f"stage {name} took {seconds:.0f} s"
+
+    def _write(self) -> None:
+        write_json(self.root / PLAN, {key: value for key, value in self._asdict().items() if key != "root"}, digits=12)
+
+
+def _read(file: Path) -> dict:
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return "less than a minute" if minutes < 1 else "1 minute" if minutes == 1 else f"{minutes} minutes"

@@ -1,0 +1,85 @@
+"""Where the project lies, at which commit, on what hardware: what the first cells of every notebook show."""
+
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from glscl.report.page import facts_table
+
+
+def project_root(start: str | Path = ".") -> Path:
+    """The nearest folder at or above `start` that holds dvc.yaml. Raises FileNotFoundError where none does."""
+    start = Path(start).resolve()
+    if root := next((folder for folder in [start, *start.parents] if (folder / "dvc.yaml").is_file()), None):
+        return root
+    raise FileNotFoundError(f"no folder at or above {start} holds dvc.yaml; start inside a checkout of the project")
+
+
+def enter_project() -> Path:
+    """Change to the project root and return it, so that a notebook opened from notebooks/ finds the same files."""
+    root = project_root()
+    os.chdir(root)
+    return root
+
+
+class Folders(NamedTuple):
+    """Where the stages of one profile and one corpus read and write, relative to the project root.
+
+    corpus: captions, frames and features, which all profiles share; described: what is known of them, `check.json` and
+    `data.json`. work: trained models and ranks. results: numbers that are the same on every machine. measured: what
+    this machine measured, such as seconds, beside its hardware; no other file holds such numbers.
+    """
+
+    corpus: Path
+    described: Path
+    work: Path
+    results: Path
+    measured: Path
+
+    @classmethod
+    def of(cls, profile: str, dataset: str) -> "Folders":
+        """The folders of a profile, such as `quick`, and a dataset."""
+        work, results = Path("work"), Path("results")
+        own = Path(profile) / dataset
+        described = results / "corpora" / dataset
+        return cls(work / "corpora" / dataset, described, work / own, results / own, results / "measured" / own)
+
+
+def commit() -> str:
+    """Commit of the project, with "+changes" where code, notebooks or parameters differ from it."""
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    sources = ["glscl", "notebooks", "params.yaml", "dvc.yaml", "requirements.lock"]
+    changed = subprocess.run(["git", "status", "--porcelain", "--", *sources], capture_output=True)
+    return head.stdout.strip() + ("+changes" if changed.stdout else "") if head.returncode == 0 else "no commit"
+
+
+def hardware() -> str:
+    """Name of the GPU that torch would use, or of the CPU with its number of cores."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores"
+
+
+def provenance(**about) -> None:
+    """Display the table of what a notebook's numbers rest on: seeds, counts and so on as `about`, and the rest."""
+    from IPython.display import HTML, display
+
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "plotly"))
+    facts = {
+        **about,
+        "commit": commit(),
+        "stage": os.environ.get("DVC_STAGE", "run by hand"),
+        "versions": f"python {platform.python_version()}, {packages}",
+        "hardware": hardware(),
+        "started": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    display(HTML(facts_table(facts)))

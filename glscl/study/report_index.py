@@ -1,0 +1,136 @@
+"""The index of a report: the picture, five cards, the ledger and the main table, of a profile and of the full one."""
+
+import hashlib
+import html
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from glscl.report.export import build_report
+from glscl.report.figures.overview import TITLE as PICTURE_TITLE
+from glscl.report.tables import Card, best, cards_html, ledger_html, results_html
+from glscl.study.answers import NAMES, Study, answers, main_table, points
+from glscl.study.cards import card_figure
+from glscl.study.documents import PROFILE, caption, picture
+from glscl.study.project import commit, hardware
+
+TITLE = "A study of GLSCL for text-video retrieval"
+WIDE, HALF, PHONE = 1000, 510, 360  # pixels of a picture alone, of one of two, and on a phone
+COLUMNS = ["R@1", "R@5", "R@10", "MdR"]
+TABLE = (
+    "Text to video, means over seeds with 95 % intervals over queries. Bold: best trained head under the same temporal "
+    "encoder. No post-processing."
+)
+SHARED = ["00_check", "01_prepare", "02_encode"]  # what all profiles share
+PER_CORPUS = ["04_evaluate", "07_search", "08_benchmarks", "10_convergence", "11_transfer"]
+OF_GLSCL = ["05_concepts", "09_losses"]  # run where it is trained
+ONCE = ["06_costs", "12_ledger"]
+
+
+def beside(study: Study) -> Study | None:
+    """The committed full study of the same corpora, where there is one and it is not this study."""
+    full = study._replace(profile=PROFILE)
+    return full if study.profile != PROFILE and full.exists() else None
+
+
+def executed(
+    study: Study, methods: list[str], concepts_of: list[str], folder: str | Path = "work/notebooks"
+) -> list[Path]:
+    """The executed notebooks that a report of the study shows, in its order, whether they exist or not."""
+    own, found = Path(folder) / study.profile, []
+    for dataset in study.datasets:
+        found += [Path(folder) / "corpora" / f"{name}-{dataset}.ipynb" for name in SHARED]
+        found += [own / f"03_train-{dataset}-{method}.ipynb" for method in methods]
+        found += [own / f"{name}-{dataset}.ipynb" for name in (*PER_CORPUS, *(OF_GLSCL if concepts_of else []))]
+    return [*found, *(own / f"{name}.ipynb" for name in ONCE)]
+
+
+def pictures_html(study: Study) -> str:
+    """The picture of every corpus, and that of the full profile beside it on the same axes, each with a caption."""
+    other = beside(study)
+    figures = []
+    for dataset in study.datasets:
+        for one, another in ((study, other), (other, study)):
+            if one and points(one, dataset):
+                title = f"{dataset}, profile {one.profile}"
+                wide, narrow = (
+                    picture(one, dataset, width, another, title).svg() for width in (HALF if other else WIDE, PHONE)
+                )
+                hidden = f'<div class="narrow" style="display: none">{narrow}</div>'  # Jupyter shows the wide one
+                figures.append(f'<figure><div class="wide">{wide}</div>{hidden}</figure>')
+    if not figures:
+        return ""
+    figures = f'<div class="pictures">{"".join(figures)}</div>'
+    return f"<figure>{figures}<figcaption>{html.escape(caption(study))}</figcaption></figure>"
+
+
+def cards(study: Study) -> list[Card]:
+    """The five questions with their answers, those of the committed full profile after them, and a small figure."""
+    runs = [study, *filter(None, [beside(study)])]
+    found = []
+    for number, (question, _) in enumerate(answers(study)):
+        said = [(run.profile, answer.sentence) for run in runs for answer in answers(run)[number][1]]
+        drawing = card_figure(study, question, study.datasets[0])
+        found.append(Card(question.short, question.text, question.page, said, drawing.svg() if drawing else ""))
+    return found
+
+
+def tables_html(study: Study) -> str:
+    """The main table of every corpus, text to video, and that of the full profile below it."""
+    tables = []
+    for run in filter(None, [study, beside(study)]):
+        for dataset in run.datasets:
+            cells = main_table(run, dataset, metrics=COLUMNS)
+            heavy = best(cells)
+            cells["method"] = [NAMES.get(name, name) for name in cells["method"]]
+            last = [name for name in cells if name not in ("method", "temporal encoder")]
+            order = ["method", *last, *(["temporal encoder"] if "temporal encoder" in cells else [])]
+            tables.append(f"<h3>{html.escape(f'{dataset}, profile {run.profile}')}</h3>")
+            tables.append(results_html(cells[order], TABLE, heavy[order]))
+    return "".join(tables)
+
+
+def verdicts_html(study: Study) -> str:
+    """The ledger of claims with its verdicts, those of the full profile in a column beside."""
+    other = beside(study)
+    columns = {other.profile: other.ledger()["claims"]} if other else {}
+    own = study.ledger()
+    return f"<p>{html.escape(own['answer'])}</p>{ledger_html(own['claims'], run=study.profile, beside=columns)}"
+
+
+def lead(study: Study) -> str:
+    """Which profile this is, and what stands beside it."""
+    said = f"Profile {study.profile}: {'; '.join(map(study.about, study.datasets))}."
+    return f"{said} The committed results of the profile {PROFILE} stand beside." if beside(study) else said
+
+
+def facts(study: Study) -> dict:
+    """What the numbers rest on."""
+    inputs, params = yaml.safe_load(Path("data.dvc").read_text()), Path("params.yaml").read_bytes()
+    packages = ("torch", "transformers", "dvc", "papermill", "plotly")
+    return {
+        "profile": study.profile,
+        "commit": commit(),
+        "params.yaml": f"sha256 {hashlib.sha256(params).hexdigest()[:16]}",
+        "bundled inputs": f"md5 {inputs['outs'][0]['md5']}",
+        "times measured on": study.hardware(),
+        "report built on": hardware(),
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+    }
+
+
+def write_report(study: Study, methods: list[str], concepts_of: list[str]) -> Path:
+    """Write reports/<profile>/, the index and a page per notebook, and return the index.
+
+    Raises FileNotFoundError in one sentence where executed notebooks are absent.
+    """
+    sections = {
+        PICTURE_TITLE: pictures_html(study),
+        "The five questions": cards_html(cards(study)),
+        "What the paper claims, and what was found": verdicts_html(study),
+        "Results": tables_html(study),
+    }
+    shown = {heading: part for heading, part in sections.items() if part}
+    notebooks = executed(study, methods, concepts_of)
+    return build_report(notebooks, Path("reports") / study.profile, TITLE, lead(study), shown, facts(study))

@@ -1,0 +1,99 @@
+"""Run one notebook as a stage of the pipeline.
+
+    python -m glscl.study.stage notebooks/03_train.ipynb profile=quick dataset=scenes method=glscl
+
+The parameters are those that the running DVC stage declares (DVC sets DVC_STAGE), and those given as key=value. By
+hand, without DVC, name the sections of params.yaml instead: `--sections train,model,datasets.scenes.inputs`.
+"""
+
+import argparse
+import errno
+import os
+import sys
+import time
+from pathlib import Path
+
+from glscl.study.parameters import assigned, check_known, declared_by_stage, named_sections, resolve
+from glscl.study.progress import Progress
+from glscl.study.project import project_root
+
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow each other down on a shared machine
+    "PLOTLY_RENDERER": "plotly_mimetype",
+    "PYTHONHASHSEED": "0",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets, which a report could not show
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_MININTERVAL": "10",  # seconds between two states of a progress bar
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+def executed_path(root: Path, notebook: Path, parameters: dict) -> Path:
+    """Where an executed notebook lies: work/notebooks/<profile, or corpora>/<notebook>[-<dataset>][-<method>].ipynb."""
+    names = [notebook.stem, *(parameters[key] for key in ("dataset", "method") if key in parameters)]
+    return root / "work/notebooks" / parameters.get("profile", "corpora") / f"{'-'.join(names)}.ipynb"
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
+    """Execute `notebook` at the project root and write `output`, which appears only when every cell has run.
+
+    Raises RuntimeError with the failing cell's error; what was executed is then kept beside it as NAME.failed.ipynb.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.stem}.partial.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    failed.unlink(missing_ok=True)
+    os.environ.update(ENVIRONMENT)
+    options = {"kernel_name": "python3", "cwd": str(project_root(notebook.parent)), "progress_bar": False}
+    options |= {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
+    options["extra_arguments"] = ["--log-level=ERROR"]  # of the kernel, which else warns about its own port
+    trouble = None
+    try:
+        executed = papermill.execute_notebook(str(notebook), str(partial), parameters, **options)
+        # papermill takes sys.exit(0) for success, with the remaining cells never run
+        if any(c.cell_type == "code" and c.source.strip() and c.execution_count is None for c in executed.cells):
+            trouble = "a cell called sys.exit, so the cells after it never ran"
+    except papermill.PapermillExecutionError as error:
+        trouble = f"cell In [{error.exec_count}]: {error.ename}: {error.evalue}"
+    except DeadKernelError:
+        trouble = "the kernel died; out of memory is the usual cause"
+    os.replace(partial, failed if trouble else output)
+    if trouble:
+        raise RuntimeError(f"{notebook.name} failed, {trouble}; see {failed}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the notebook named on the command line; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m glscl.study.stage")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("assignments", nargs="*", metavar="key=value", help="parameters that override or add")
+    parser.add_argument("--sections", default="", help="entries of params.yaml when run by hand")
+    parser.add_argument("--output", type=Path, help="the executed notebook; by default in work/notebooks")
+    given = parser.parse_intermixed_args(argv)
+    start, name = time.monotonic(), os.environ.get("DVC_STAGE")
+    # jsonschema imports it for a check that notebooks do not use, and it builds a grammar for almost two seconds.
+    sys.modules["rfc3987_syntax"] = None
+    output = given.output
+    try:
+        root = project_root(given.notebook.parent)
+        sections = named_sections(root, given.sections.split(",")) if given.sections else {}
+        parameters = assigned(resolve(declared_by_stage(root, name) if name else sections), given.assignments)
+        check_known(given.notebook, parameters)
+        output = output or executed_path(root, given.notebook, parameters)
+        progress = Progress.read(root)
+        print(progress.before(name or given.notebook.stem), flush=True)
+        run_notebook(given.notebook, output, parameters)
+    except (ValueError, RuntimeError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        print(f"error: {error}{f'; free space for {output} and run again' if full else ''}", file=sys.stderr)
+        return 1
+    print(progress.after(name or given.notebook.stem, time.monotonic() - start), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

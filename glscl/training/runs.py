@@ -1,0 +1,163 @@
+"""Runs of one method over several seeds: build, train, keep with a model card, load again."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from glscl.base import RetrievalModel, load_backbone
+from glscl.code_hash import hash_of
+from glscl.data.dataset import PreparedCorpus
+from glscl.data.processor import Processor
+from glscl.files import write_json
+from glscl.methods import METHODS
+from glscl.training.trainer import TrainSettings, train
+
+# DVC deletes the outputs of a stage before it runs the stage again, so what a resume needs lies elsewhere.
+UNFINISHED = Path("work/.unfinished")
+
+
+class Job(NamedTuple):
+    """What every seed of one method is trained with."""
+
+    method: str
+    model: dict
+    corpus: PreparedCorpus
+    settings: TrainSettings
+    seeds: list[int]
+
+    def about(self) -> dict:
+        """What the result depends on."""
+        data, validation = self.corpus.split("train"), self.corpus.split("val")
+        return {
+            "method": self.method,
+            "model": self.model | {"words": self.corpus.processor.words, "frames": data.frames},
+            "train": asdict(self.settings),
+            "data": [data.fingerprint(), validation.fingerprint()],
+            "pixels": self.corpus.processor.images.to_json_string(),
+            "code": hash_of(__name__),
+        }
+
+
+def train_seeds(
+    method: str, model: dict, corpus: PreparedCorpus, settings: TrainSettings, seeds: list[int], folder: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train `method` once per seed and write `folder/seed-<seed>/`; return learning curves and clocks of all seeds.
+
+    model: settings of the method's configuration. Each folder holds the selected model (`from_pretrained` loads it,
+    `glscl.retriever` searches with it), the weights of the last epoch in `last.safetensors`, the curve, and a model
+    card. The folder appears when all are complete, and holds nothing that was measured. The clocks say how long each
+    epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
+    work/.unfinished, so that a stage that fails later trains nothing again.
+    Without a GPU the seeds are trained side by side, each in a process of its own; a head over a frozen CLIP uses one
+    thread, so that its weights do not depend on the number of cores.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct `seeds` in params.yaml.")
+    job = Job(method, model, corpus, settings, seeds)
+    about = job.about()
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    complete = UNFINISHED / key / "complete"
+    shutil.rmtree(complete, ignore_errors=True)
+    if torch.cuda.is_available() or len(seeds) == 1:
+        threads = torch.get_num_threads()
+        for number in range(len(seeds)):
+            _train_seed(number, job, about, complete)
+        torch.set_num_threads(threads)
+    else:
+        # A server that has imported what training needs forks the processes: the imports take as long as an epoch.
+        multiprocessing.set_forkserver_preload([__name__])
+        given = job, about, complete, len(seeds)
+        torch.multiprocessing.start_processes(_train_seed, given, nprocs=len(seeds), start_method="forkserver")
+    write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(complete, folder)
+    curves = [pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds]
+    clocks = [pd.read_csv(complete.parent / f"clock-{seed}.csv") for seed in seeds]
+    return pd.concat(curves, ignore_index=True), pd.concat(clocks, ignore_index=True)
+
+
+def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: int = 1) -> None:
+    if job.corpus.backbone == "frozen":
+        torch.set_num_threads(1)  # sums of floats depend on the number of threads, and a head gains little from more
+    elif processes > 1:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+    seed = job.seeds[number]
+    torch.manual_seed(seed)
+    backbone = load_backbone(job.corpus.clip, job.corpus.backbone, job.corpus.processor)
+    model = METHODS[job.method].from_clip(backbone, **about["model"])
+    state = complete.parent / f"seed-{seed}-{_fingerprint(model)}"
+    splits = job.corpus.split("train"), job.corpus.split("val")
+    train(model, *splits, job.settings, seed, state, progress=processes == 1)
+    shutil.copy(state / "clock.csv", complete.parent / f"clock-{seed}.csv")
+    _keep(model, job.corpus.processor, state, complete / f"seed-{seed}", about)
+
+
+def _keep(model: RetrievalModel, processor: Processor, state: Path, folder: Path, about: dict) -> None:
+    trained = load_file(state / "selected.safetensors")
+    model.load_state_dict(model.state_dict() | trained)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    for file in (state / "last.safetensors", state / "curve.csv", *state.glob("after-*.safetensors")):
+        shutil.copy(file, folder)
+    curve = pd.read_csv(state / "curve.csv")
+    best = curve.loc[curve["val_mean_recall"].idxmax()]
+    settings = "\n".join(f"| {name} | {value} |" for name, value in (about["model"] | about["train"]).items())
+    card = CARD.format(
+        model=type(model).__name__,
+        parameters=sum(p.numel() for p in model.parameters()),
+        seed=int(best["seed"]),
+        epoch=int(best["epoch"]),
+        epochs=len(curve),
+        recall=best["val_mean_recall"],
+        settings=settings,
+    )
+    (folder / "README.md").write_text(card)
+
+
+CARD = """# {model}
+
+Text-video retrieval model of the GLSCL study (arXiv 2405.12710), {parameters:,} parameters, seed {seed}.
+
+    from glscl import Retriever
+    retriever = Retriever.from_pretrained("this folder")
+
+**Selection.** Epoch {epoch} of {epochs}: the best mean of R@1, R@5 and R@10 on the validation split, {recall:.1f} %.
+The test split had no part in it.
+
+**Use.** Search among videos of the kind that it was trained on. A model trained on the bundled drawn clips knows
+drawn shapes and nothing of the world; it shows that the method runs, not how well it searches real footage.
+
+| setting | value |
+|---|---|
+{settings}
+"""
+
+
+def _fingerprint(model: RetrievalModel) -> str:
+    """Hash of the weights that a run starts from, so that it never resumes from another CLIP."""
+    digest = hashlib.sha256()
+    for weight in model.state_dict().values():
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def load_run(folder: Path, selection: str = "selected") -> RetrievalModel:
+    """A model that `train_seeds` kept, in evaluation mode, on the GPU if any.
+
+    selection: the `selected` epoch, the `last` one, or another file of weights in the folder, by its stem.
+    """
+    model = METHODS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder)
+    if selection != "selected":
+        model.load_state_dict(model.state_dict() | load_file(folder / f"{selection}.safetensors"))
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,113 @@
+"""Tables, cards and the ledger: what is bold, what is set to the right, and what text can do (nothing)."""
+
+import pandas as pd
+import pytest
+
+from glscl.report import tables
+from tests.report.conftest import HOSTILE
+
+UP, DOWN = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"
+FINDING = {"text": HOSTILE, "value": 7.195, "holds": False, "page": "07_concepts", "figure": "Table 8"}
+CLAIM = {
+    "claim": HOSTILE,
+    "test": HOSTILE,
+    "scope": HOSTILE,
+    "verdict": "contradicted",
+    "evidence": [
+        FINDING | {"low": 7.037, "high": 7.2},
+        FINDING | {"holds": None, "low": None, "high": None, "measured": True},
+    ],
+}
+
+
+def cells(**columns) -> pd.DataFrame:
+    return pd.DataFrame({"method": list("abcd"), "temporal encoder": ["none", "2 layers", "2 layers", None]} | columns)
+
+
+def test_the_best_cell_is_found_among_rows_that_compare():
+    table = cells(**{f"R@1 {UP}": ["9.0 [8.0, 10.0]", "10.0", "30.0 [1.0, 50.0]", "96.0"]})
+    table[f"MdR {DOWN}"] = ["9.0", "5.0 [4.0, 6.0]", "5.0", "1.0"]
+    table["R@1 over seeds"] = "sd 0.1, n = 3"
+    found = tables.best(table)
+    assert found.shape == table.shape
+    assert found[f"R@1 {UP}"].tolist() == [True, False, True, False]
+    assert found[f"MdR {DOWN}"].tolist() == [True, True, True, False]
+    assert not found[["method", "temporal encoder", "R@1 over seeds"]].any(axis=None)
+
+
+def test_results_have_intervals_set_small_dashes_and_bold_numbers():
+    results = pd.DataFrame(
+        {"method": ["GLSCL", HOSTILE], "R@1": ["44.1 [41.0, 47.2]", "41.0 [38.1, 43.9]"], "MdR": [2.04, None]}
+    )
+    bold = pd.DataFrame({"method": [False, False], "R@1": [True, False], "MdR": [False, False]})
+    page = tables.results_html(results, f"Table 1. {HOSTILE}", bold)
+    assert '<td class="number"><b>44.1</b> <small>[41.0, 47.2]</small></td><td class="number">2.0</td>' in page
+    assert '<td class="number">41.0 <small>' in page
+    assert '<td class="number">\N{EN DASH}</td>' in page
+    assert HOSTILE not in page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "44.1 [41.0, 47.2]",
+        "\N{EN DASH}",
+        "-0.5",
+        "12 ms",
+        "95 %",
+        "1,000 (extrapolated)",
+        "1e-4",
+        "131 *",
+        "-3.4 to 2.3",
+    ],
+)
+def test_what_counts_as_a_number(text):
+    assert 'class="number"' in tables.results_html(pd.DataFrame({"a": [text]}))
+
+
+@pytest.mark.parametrize("text", ["2 layers", "sd 0.2, n = 3", "GLSCL", "3 of 5", ""])
+def test_what_counts_as_text(text):
+    assert 'class="number"' not in tables.results_html(pd.DataFrame({"a": [text]}))
+
+
+def test_a_card_has_question_answer_link_and_figure():
+    page = tables.cards_html(
+        [tables.Card("Is it fast?", "In full?", "06_costs.html", [("quick", "Yes.")], "<svg></svg>")]
+    )
+    assert '<h3><a href="06_costs.html" title="In full?">Is it fast?</a></h3>' in page
+    assert '<p class="answer">Yes.</p><figure><svg></svg></figure>' in page
+    assert "quick" not in page
+
+
+def test_answers_of_two_runs_are_named():
+    page = tables.cards_html([tables.Card("Q", "Q", "a.html", [("quick", "Yes."), ("full", "No.")])])
+    assert '<p class="answer"><span class="run-name">quick</span> Yes.</p>' in page
+    assert '<p class="beside"><span class="run-name">full</span> No.</p>' in page
+    assert "figure" not in page
+    assert HOSTILE not in tables.cards_html([tables.Card(*[HOSTILE] * 3, [(HOSTILE, HOSTILE), ("b", HOSTILE)])])
+
+
+def test_the_ledger_says_verdict_evidence_and_what_it_says():
+    page = tables.ledger_html([CLAIM])
+    assert '<span class="verdict" data-verdict="contradicted">contradicted</span>' in page
+    assert "Findings: 1 contradicts, 1 context" in page
+    assert "<b>7.2 [7.04, 7.2]</b> <a" in page
+    assert "<b>7.2</b>, measured on this machine <a" in page
+    assert '<a href="07_concepts.html">07_concepts, Table 8</a>' in page
+    assert HOSTILE not in page
+    assert "<details open" not in page
+    assert "<details open" in tables.ledger_html([CLAIM], unfolded=True)
+
+
+def test_verdicts_of_another_run_stand_in_a_column_beside():
+    claims = [CLAIM | {"claim": name} for name in ("a", "b")]
+    page = tables.ledger_html(claims, run="quick", beside={"full": [CLAIM | {"claim": "b", "verdict": "supported"}]})
+    assert "<th>quick</th><th>full</th>" in page
+    first, second = page.split("<tbody>")[1].split("</tr>")[:2]
+    assert 'data-run="full">\N{EN DASH}</td>' in first
+    assert 'data-verdict="contradicted"' in second
+    assert 'data-run="full"><span class="verdict" data-verdict="supported">' in second
+
+
+def test_a_ledger_without_claims_is_an_empty_table():
+    assert "<tbody></tbody>" in tables.ledger_html([])

@@ -1,0 +1,140 @@
+"""T-MASS: the best of twenty drawn texts, its radius, its support loss, its settings, and the leak of the release."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from glscl.base import take
+from glscl.rivals.t_mass import TRIALS, noise_seeds
+from tests.rivals.formulas import encode, linear, pairs, pooled_video
+
+
+@pytest.fixture
+def make(make_head):
+    """make(**settings) -> a head that compares the frames as CLIP made them, its weights far from their start."""
+    return lambda **settings: make_head("t_mass", **({"spread": 0.2, "temporal_layers": 0} | settings))
+
+
+def cosine(one, other):
+    return F.cosine_similarity(one, other, dim=-1)
+
+
+def radius(head, pair):
+    cosines = torch.zeros(head.config.frames, dtype=torch.float64)
+    cosines[: len(pair.frames)] = cosine(pair.sentence, pair.frames)
+    return linear(head.radius, cosines).exp()
+
+
+def drawn_texts(head, pair, seed):
+    noise = torch.rand(20, 32, generator=torch.Generator().manual_seed(int(seed))).double()
+    return pair.sentence + radius(head, pair) * noise
+
+
+@torch.no_grad()
+def test_the_score_is_that_of_the_best_of_twenty_drawn_texts(make, features):
+    head = make()
+    texts, videos = encode(head, features)
+    expected = torch.empty(5, 7)
+    for (i, j), pair in pairs(head, features).items():
+        video = pooled_video(head.pooling, pair.sentence, pair.frames)
+        expected[i, j] = cosine(drawn_texts(head, pair, texts.seed[i]), video).max()
+    assert expected.std() > 0.05
+    torch.testing.assert_close(head.similarity(texts, videos), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(head.train().similarity(texts, videos), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_as_released_each_video_is_pooled_by_its_own_caption(make, features):
+    head = make(released_evaluation=True)
+    texts, videos = encode(head, features, 5)
+    expected = torch.empty(5, 5)
+    for (i, j), pair in pairs(head, {name: value[:5] for name, value in features.items()}).items():
+        drawn = drawn_texts(head, pair, texts.seed[i])
+        chosen = drawn[cosine(drawn, pooled_video(head.pooling, pair.sentence, pair.frames)).argmax()]
+        expected[i, j] = cosine(chosen, pooled_video(head.pooling, features["sentence"][j].double(), pair.frames))
+    torch.testing.assert_close(head.similarity(texts, videos), expected, atol=1e-5, rtol=0)
+
+
+def test_captions_of_the_gallery_move_the_released_scores_and_not_the_honest_ones(make, features):
+    honest, leaking = make(), make(released_evaluation=True)
+    leaking.load_state_dict(honest.state_dict())
+    texts, videos = encode(honest, features, 5)
+    exchanged = take(texts, [0, 2, 3, 4, 1])  # the first query stays; the captions of the others change places
+    first = slice(1), slice(2, 3)
+
+    def moves(head):
+        full = head.similarity(texts, videos)
+        alone = head.similarity(take(texts, first[0]), take(videos, first[1]))
+        return [(full[0] - head.similarity(exchanged, videos)[0]).abs().max(), (full[first] - alone).abs().max()]
+
+    assert max(moves(honest)) < 1e-6
+    assert min(moves(leaking)) > 0.02
+
+
+@pytest.mark.parametrize("contrastive", ["infonce", "ncl"])
+def test_the_loss_follows_its_formula(make, features, contrastive):
+    head = make(pooling_dropout=0.0, support_weight=0.6, contrastive=contrastive).train()
+    kept = encode(head, features, 5)
+    torch.manual_seed(7)
+    terms = head.loss(*kept)
+    torch.manual_seed(7)
+    noise = torch.rand(5, 32).double()
+    drawn, support = torch.empty(5, 5).double(), torch.empty(5, 5).double()
+    with torch.no_grad():
+        found = pairs(head, {name: value[:5] for name, value in features.items()})
+        pooled = {key: pooled_video(head.pooling, pair.sentence, pair.frames) for key, pair in found.items()}
+        for i in range(5):
+            text = found[i, i].sentence
+            towards = sum(pooled[k, i] for k in range(5)) / 5 - text
+            length = radius(head, found[i, i])
+            for j in range(5):
+                drawn[i, j] = cosine(text + length * noise[i], pooled[i, j])
+                support[i, j] = cosine(text + length * towards / towards.norm(), pooled[i, j])
+
+    def infonce(scores):
+        logits = scores * head.logit_scale.double().exp()
+        return (F.cross_entropy(logits, torch.arange(5)) + F.cross_entropy(logits.T, torch.arange(5))).item() / 2
+
+    assert terms["support"].item() == pytest.approx(0.6 * infonce(support), abs=1e-4)
+    assert len(head.recent) == (contrastive == "ncl")  # the support term is no second batch
+    if contrastive == "infonce":
+        assert terms["contrastive"].item() == pytest.approx(infonce(drawn), abs=1e-4)
+        torch.testing.assert_close(terms["total"], terms["contrastive"] + terms["support"])
+
+
+def test_the_noise_of_a_text_survives_rounding_and_differs_between_texts():
+    sentence = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    seeds = noise_seeds(sentence)
+    rounded = sentence + 1e-6 * torch.randn(2000, 64, generator=torch.Generator().manual_seed(1))
+    assert (noise_seeds(rounded) == seeds).float().mean() > 0.999
+    assert torch.equal(noise_seeds(sentence[7:8]), seeds[7:8])
+    assert seeds.unique().numel() > 1990
+    assert seeds.min() >= 0
+    assert TRIALS == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "call", "message"),
+    [
+        ({"released_evaluation": True}, "similarity", "got 5 texts and 7 videos; give one text per video"),
+        ({}, "loss", "got 5 texts and 7 videos; give one text per video"),
+        ({"frames": 4}, "similarity", "weights for 4 frames, got 6; sample at most as many"),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(make, features, settings, call, message):
+    head = make(**settings)
+    with pytest.raises(ValueError, match=message):
+        getattr(head, call)(*encode(head, features))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pooling_dropout": 1.0}, "pooling_dropout must be below 1, got 1.0"),
+        ({"pooling_dropout": -0.1}, "pooling_dropout must be a number of at least 0"),
+        ({"support_weight": -1}, "support_weight must be a number of at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(**settings)

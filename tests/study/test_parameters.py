@@ -1,0 +1,90 @@
+"""Sections of params.yaml as parameters: which value replaces which, and what is refused."""
+
+import subprocess
+import sys
+
+import pytest
+
+from glscl.study import parameters
+
+GENERAL = {"train": {"epochs": 5, "lr": 0.1}, "study.datasets": ["scenes"]}
+
+
+def test_a_section_is_one_parameter():
+    assert parameters.resolve({**GENERAL, "methods": {"mean": {"head": "mean"}}}) == {
+        "train": {"epochs": 5, "lr": 0.1},
+        "datasets": ["scenes"],
+        "methods": {"mean": {"head": "mean"}},
+    }
+
+
+def test_profile_then_dataset_then_method_replace_the_general_values():
+    levels = {
+        "methods.glscl": {"head": "glscl", "train": {"epochs": 1}},
+        "datasets.clips.train": {"epochs": 2, "lr": 0.2},
+        "profiles.quick.train": {"epochs": 3, "lr": 0.3},
+    }
+    for kept, expected in ((0, (5, 0.1)), (1, (3, 0.3)), (2, (2, 0.2)), (3, (1, 0.2))):
+        sections = dict(list(levels.items())[len(levels) - kept :])
+        found = parameters.resolve({**sections, **GENERAL})
+        assert found["train"] == {"epochs": expected[0], "lr": expected[1]}
+    assert found["head"] == "glscl"
+
+
+def test_a_profile_gives_lists_and_an_entry_of_datasets_is_the_target():
+    entry = {"corpus": {"folder": "a"}, "inputs": {"frames": 2}}
+    found = parameters.resolve({"profiles.quick.seeds": [0, 1], "datasets.stories": entry})
+    assert found == {"seeds": [0, 1], "target_corpus": entry}
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"profiles.quick.train": {"epoch": 1}}, ["'profiles.quick.train'", "epochs, lr", "got epoch"]),
+        ({"datasets.clips.train": {"lrr": 1}}, ["'datasets.clips.train'", "got lrr"]),
+        ({"methods.glscl": {"head": "glscl", "trian": {}}}, ["'methods.glscl'", "head, model, train", "got trian"]),
+        ({"datasets.clips": {"trian": {}}}, ["'datasets.clips'", "got trian"]),
+    ],
+)
+def test_a_misspelt_key_is_refused(sections, words):
+    with pytest.raises(ValueError, match="misspelt") as caught:
+        parameters.resolve({**GENERAL, **sections})
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_given_values_replace_whole_parameters_or_keys():
+    before = {"train": {"lr": 0.1, "epochs": 2}, "seeds": [0]}
+    found = parameters.assigned(before, ["train.lr=1e-7", "seeds=[1, 2]", "queries=[a red circle]"])
+    assert found == {"train": {"lr": 1e-7, "epochs": 2}, "seeds": [1, 2], "queries": ["a red circle"]}
+    assert before["train"]["lr"] == 0.1
+    for wrong in ("lr", "a-b=1", "train.=1", "=2"):
+        with pytest.raises(ValueError, match="expected key=value"):
+            parameters.assigned({}, [wrong])
+
+
+def test_a_matrix_stage_gets_what_it_declares(small):
+    root = small()
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    found = parameters.resolve(parameters.declared_by_stage(root, "train@clips-glscl"))
+    assert found == {"train": {"lr": 1e-4, "epochs": 3}, "inputs": {"frames": 8}, "head": "glscl"}
+    with pytest.raises(ValueError, match=r"no stage 'train@clip'.*train@clips-mean"):
+        parameters.declared_by_stage(root, "train@clip")
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("clips: {", "clips: {trian: {epochs: 3}, "))
+    with pytest.raises(ValueError, match=r"datasets.clips.*got trian"):
+        parameters.declared_by_stage(root, "train@clips-glscl")
+
+
+def test_sections_are_found_by_name(small):
+    root = small()
+    assert parameters.named_sections(root, ["seed", "datasets.clips.inputs"]) == {
+        "seed": 3,
+        "datasets.clips.inputs": {"frames": 8},
+    }
+    with pytest.raises(ValueError, match=r"params.yaml has no 'sences'"):
+        parameters.named_sections(root, ["datasets.sences"])
+
+
+def test_defaults_are_the_literals_of_the_parameters_cell(small):
+    root = small()
+    assert parameters.defaults(root / "notebooks/train.ipynb")["train"] == {"lr": 0.1, "epochs": 1}

@@ -1,0 +1,104 @@
+"""The index of a report: its profile, the full results beside it, and the notebooks that it shows."""
+
+import shutil
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from glscl.study import report_index
+from glscl.study.answers import Study
+from tests import ROOT
+from tests.browser import Browser
+from tests.study import made_up_profile as made_up
+
+METHODS = list(made_up.METHODS)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder, as the current one, with results of both profiles and executed notebooks of quick."""
+    made_up.write_profile(tmp_path, "quick", verdict="contradicted")
+    made_up.write_profile(tmp_path, "full")
+    shutil.copy(ROOT / "data.dvc", tmp_path / "data.dvc")
+    monkeypatch.chdir(tmp_path)
+    for path in report_index.executed(quick(), METHODS, ["glscl"]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {path.stem}\n\nWhy?")]), path)
+    return tmp_path
+
+
+def quick() -> Study:
+    return Study.read("quick")
+
+
+def test_it_shows_the_executed_notebooks_of_its_profile(tmp_path):
+    made_up.write_profile(tmp_path, "quick")
+    study = Study.read("quick", root=tmp_path)
+    shown = [str(path) for path in report_index.executed(study, ["glscl", "x_clip"], ["glscl"])]
+    assert shown[0] == "work/notebooks/corpora/00_check-scenes.ipynb"
+    assert {"work/notebooks/quick/03_train-scenes-glscl.ipynb", "work/notebooks/quick/06_costs.ipynb"} <= set(shown)
+    assert "work/notebooks/quick/05_concepts-scenes.ipynb" in shown
+    assert not any(
+        "05_concepts" in path or "09_losses" in path for path in map(str, report_index.executed(study, [], []))
+    )
+
+
+def test_every_notebook_but_its_own_has_a_page(project):
+    index = report_index.write_report(quick(), METHODS, ["glscl"])
+    assert index == report_index.Path("reports/quick/index.html")
+    pages = {page.stem for page in index.parent.glob("*.html")} - {"index"}
+    assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"13_report"}
+
+
+def test_a_quick_report_shows_the_full_results_beside_its_own(project):
+    page = report_index.write_report(quick(), METHODS, ["glscl"]).read_text()
+    assert "Profile quick: scenes, 1,000 texts and 500 videos, 2 seeds. The committed results" in page
+    assert page.count("1,000 texts") == 1
+    assert page.count('class="drawing"') == 2 * 2 + 5  # two profiles, wide and narrow, and five cards
+    assert page.count('<span class="run-name">full</span> The losses answer.') == 1
+    assert "<th>quick</th><th>full</th>" in page
+    assert 'data-verdict="contradicted"' in page
+    assert 'data-verdict="supported"' in page
+    assert "scenes, profile full" in page
+
+
+def test_a_full_report_stands_alone(project):
+    shutil.copytree("work/notebooks/quick", "work/notebooks/full")
+    page = report_index.write_report(Study.read("full"), METHODS, ["glscl"]).read_text()
+    assert "Profile full: scenes" in page
+    assert "quick" not in page
+    assert page.count('class="drawing"') == 2 + 5
+
+
+def test_without_training_there_is_no_picture(project):
+    made_up.write_profile(project, "quick", [])
+    shutil.rmtree(project / "results/full")
+    page = report_index.write_report(quick(), [], []).read_text()
+    assert report_index.PICTURE_TITLE not in page
+    assert "The five questions" in page
+
+
+def test_missing_notebooks_are_named(project):
+    (project / "work/notebooks/quick/06_costs.ipynb").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"the report shows work/notebooks/quick/06_costs\.ipynb, which is absent"
+    ):
+        report_index.write_report(quick(), METHODS, ["glscl"])
+
+
+@pytest.mark.slow
+def test_the_index_reads_well_on_a_desktop_and_on_a_phone(project):
+    index = report_index.write_report(quick(), METHODS, ["glscl"])
+    with Browser() as browser:
+        for width, phone in ((1280, False), (390, True)):
+            browser.resize(width, 844, phone=phone)
+            browser.open(index)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            assert browser.screenshot().std() > 5
+            assert browser.external_requests() == []
+            assert browser.errors == []
+            shown = browser.run(
+                "[...document.querySelectorAll('.pictures svg')].filter(s => s.checkVisibility()).length"
+            )
+            assert shown == 2  # of each profile the picture that fits

@@ -1,0 +1,151 @@
+"""Runs of several seeds: side by side as alone, resumed after a kill, trained once, kept, loaded and searched."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glscl.data.dataset import PreparedCorpus
+from glscl.encoding import encode_split
+from glscl.model import GLSCL
+from glscl.retriever import Retriever
+from glscl.training import trainer
+from glscl.training.runs import load_run, train_seeds
+from glscl.training.trainer import TrainSettings
+
+SETTINGS = TrainSettings(
+    epochs=2, batch_size=32, lr_new=1e-3, lr_clip=1e-4, weight_decay=0.2, warmup=0.1, clip_grad=1.0, backbone="frozen"
+)
+MODEL = {"temporal_layers": 1, "decoder_layers": 1, "num_queries": 4}
+
+
+@pytest.fixture
+def train_in(corpus, monkeypatch):
+    """train_in(folder, seeds, method="glscl", model=MODEL, **settings) -> curves, clocks; it works in `folder`/out."""
+
+    def call(folder, seeds, method="glscl", model=MODEL, **settings):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
+        return train_seeds(method, model, prepared, dataclasses.replace(SETTINGS, **settings), seeds, Path("out"))
+
+    return call
+
+
+def train_apart(folder: Path, corpus: PreparedCorpus, epochs: int) -> None:
+    """Train seed 0 in a process of its own."""
+    os.chdir(folder)
+    train_seeds("glscl", MODEL, corpus, dataclasses.replace(SETTINGS, epochs=epochs), [0], Path("out"))
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_seeds_side_by_side_write_the_files_that_they_write_alone(train_in, tmp_path):
+    curves, clocks = train_in(tmp_path / "together", [1, 0])
+    assert curves["seed"].tolist() == clocks["seed"].tolist() == [1, 1, 0, 0]
+    together = files(tmp_path / "together/out")
+    assert len(together) > 12
+    for seed in (0, 1):
+        alone, _ = train_in(tmp_path / f"alone-{seed}", [seed])
+        pd.testing.assert_frame_equal(alone, curves[curves["seed"] == seed].reset_index(drop=True))
+        for name, content in files(tmp_path / f"alone-{seed}/out").items():
+            assert content == together[name], name
+    one, other = (load_file(tmp_path / f"together/out/seed-{seed}/last.safetensors") for seed in (0, 1))
+    assert not torch.equal(one["head.local.queries"], other["head.local.queries"])
+
+
+def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
+    killed, epochs = tmp_path / "killed", 15
+    killed.mkdir()
+    multiprocessing.set_forkserver_preload(["glscl.training.runs"])
+    prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
+    given = killed, prepared, epochs
+    process = multiprocessing.get_context("forkserver").Process(target=train_apart, args=given)
+    process.start()
+    while not list(killed.glob("work/.unfinished/*/*/epoch-*/curve.json")) and process.is_alive():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (killed / "out").exists()
+    stored = json.loads(max(killed.glob("work/.unfinished/*/*/epoch-*/curve.json")).read_text())
+    assert 0 < len(stored) < epochs
+    curves, clocks = train_in(killed, [0], epochs=epochs)
+    assert clocks["seconds"].tolist()[: len(stored)] == pytest.approx([row["seconds"] for row in stored])
+    assert not list(killed.glob("work/.unfinished/*/*/epoch-*"))
+    undisturbed, _ = train_in(tmp_path / "undisturbed", [0], epochs=epochs)
+    pd.testing.assert_frame_equal(curves, undisturbed)
+    assert files(killed / "out") == files(tmp_path / "undisturbed/out")
+
+
+def test_what_was_trained_is_not_trained_again_unless_something_changes(train_in, tmp_path, monkeypatch):
+    first, clocks = train_in(tmp_path, [0])
+    kept = files(tmp_path / "out")
+    monkeypatch.setattr(trainer, "_epoch", None)
+    again, same_clocks = train_in(tmp_path, [0])
+    pd.testing.assert_frame_equal(again, first)
+    pd.testing.assert_frame_equal(same_clocks, clocks)
+    assert files(tmp_path / "out") == kept
+    for changed in (
+        {"model": MODEL | {"num_queries": 3}},
+        {"lr_new": 2e-3},
+        {"method": "x_pool", "model": {"temporal_layers": 1}},
+    ):
+        with pytest.raises(TypeError, match="NoneType"):  # it would train
+            train_in(tmp_path, [0], **changed)
+    assert files(tmp_path / "out") == kept
+
+
+def test_a_kept_run_can_be_loaded_and_read_and_holds_nothing_measured(train_in, tmp_path):
+    curves, _ = train_in(tmp_path, [3], keep_epochs=True)
+    folder = tmp_path / "out/seed-3"
+    assert isinstance(GLSCL.from_pretrained(folder), GLSCL)
+    assert f"Epoch {curves['val_mean_recall'].idxmax() + 1} of 2" in (folder / "README.md").read_text()
+    last = load_file(folder / "last.safetensors")
+    found = load_run(folder, "last").state_dict()
+    assert all(torch.equal(found[name].cpu(), weight) for name, weight in last.items())
+    first, second = (load_file(folder / f"after-000{epoch}.safetensors") for epoch in (1, 2))
+    assert all(torch.equal(second[name], weight) for name, weight in last.items())
+    assert not all(torch.equal(first[name], weight) for name, weight in last.items())
+    settings = json.loads((tmp_path / "out/settings.json").read_text())
+    assert settings["method"] == "glscl"
+    assert settings["model"] == MODEL | {"words": 24, "frames": 4}
+    assert settings["train"]["lr_new"] == 1e-3
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "curve.csv"), curves)
+    for text in (folder / "README.md", folder / "curve.csv", tmp_path / "out/settings.json"):
+        assert "second" not in text.read_text()
+
+
+def test_a_kept_run_can_be_searched(corpus, train_in, tmp_path):
+    train_in(tmp_path, [3], epochs=1)
+    retriever = Retriever.from_pretrained(tmp_path / "out/seed-3")
+    test = corpus["captions"].query("split == 'test'")
+    retriever.index(test["path"].tolist()[:5])
+    retriever.index(test["path"].tolist()[5:8])
+    best = retriever.search(test["text"].iloc[0], k=8)
+    assert {path.name for path, _ in best} == {f"{video}.mp4" for video in test["video"].iloc[:8]}
+    assert [score for _, score in best] == sorted((score for _, score in best), reverse=True)
+    split = dataclasses.replace(corpus["prepared"], backbone="finetuned").split("test")
+    texts, videos = encode_split(retriever.model, split)
+    expected = retriever.model.similarity(texts, videos)[0, :8].max()
+    assert best[0][1] == pytest.approx(expected.item(), abs=2e-3)  # the frames of the store are compressed
+    with pytest.raises(ValueError, match="at most the 8 indexed videos, got 9"):
+        retriever.search("a circle", k=9)
+    with pytest.raises(ValueError, match="empty sentence"):
+        retriever.search(" ", k=1)
+
+
+@pytest.mark.parametrize("seeds", [[], [0, 0]])
+def test_seeds_must_differ(train_in, tmp_path, seeds):
+    with pytest.raises(ValueError, match="different numbers"):
+        train_in(tmp_path, seeds)

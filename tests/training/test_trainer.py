@@ -1,0 +1,174 @@
+"""One training run: schedule, learning, same seed same weights, resume after a stop, and errors before time is lost."""
+
+import dataclasses
+import shutil
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glscl.methods import METHODS
+from glscl.training import trainer
+from glscl.training.trainer import TrainSettings, learning_rate_factor, mean_recall, parameter_groups, train
+
+SETTINGS = {"epochs": 3, "batch_size": 32, "lr_new": 1e-3, "lr_clip": 1e-4, "weight_decay": 0.2}
+SETTINGS |= {"warmup": 0.1, "clip_grad": 1.0, "backbone": "frozen"}
+
+
+@pytest.fixture
+def model(corpus):
+    torch.manual_seed(0)
+    return METHODS["glscl"].from_clip(corpus["clip"], temporal_layers=1, decoder_layers=1, num_queries=4)
+
+
+@pytest.fixture
+def run(corpus, model):
+    """run(folder, captions_per_video=2, **settings) -> a model that was trained with seed 0, and its curve."""
+    start = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+    def call(folder, captions_per_video=2, **changed):
+        settings = TrainSettings(**(SETTINGS | changed))
+        model.load_state_dict(start)
+        prepared = dataclasses.replace(
+            corpus["prepared"], backbone=settings.backbone, captions_per_video=captions_per_video
+        )
+        train(model, prepared.split("train"), prepared.split("val"), settings, 0, folder, progress=False)
+        return model, pd.read_csv(folder / "curve.csv")
+
+    return call
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Of the epochs from now on: `trained`, the steps before each; `stop`, the steps before one that is interrupted."""
+    original, epochs = trainer._epoch, SimpleNamespace(trained=[], stop=None)
+
+    def epoch(accelerator, model, optimizer, batches, settings, before, steps):
+        if before == epochs.stop:
+            raise KeyboardInterrupt
+        epochs.trained.append(before)
+        return original(accelerator, model, optimizer, batches, settings, before, steps)
+
+    monkeypatch.setattr(trainer, "_epoch", epoch)
+    return epochs
+
+
+def weights(folder, name="last"):
+    return load_file(folder / f"{name}.safetensors")
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_schedule_rises_then_falls_to_zero_over_the_real_number_of_steps():
+    factors = [learning_rate_factor(step, 100, 0.1) for step in range(100)]
+    assert factors[0] == 0.1
+    assert max(factors) == factors[9] == 1.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[-1] < 0.001
+
+
+def test_two_learning_rates_and_no_decay_of_vectors(model):
+    settings = TrainSettings(**(SETTINGS | {"backbone": "finetuned"}))
+    rates = {}
+    for group in parameter_groups(model, settings):
+        rates |= {id(p): (group["peak"], group["weight_decay"]) for p in group["params"]}
+    named = dict(model.named_parameters())
+    assert rates[id(named["clip.text_projection.weight"])] == (1e-4, 0.2)
+    assert rates[id(named["clip.text_model.final_layer_norm.weight"])] == (1e-4, 0.0)
+    assert rates[id(named["head.logit_scale"])] == (1e-4, 0.0)
+    assert rates[id(named["head.local.queries"])] == (1e-3, 0.2)
+
+
+def test_training_learns_and_leaves_a_frozen_clip_alone(corpus, run, tmp_path):
+    trained, curve = run(tmp_path, captions_per_video=0, epochs=4, lr_new=2e-3)
+    assert curve["loss_total"].iloc[-1] < 0.8 * curve["loss_total"].iloc[0]
+    assert curve["epoch"].tolist() == [1, 2, 3, 4]
+    assert curve["step"].tolist() == [12, 24, 36, 48]
+    for name, weight in corpus["clip"].state_dict().items():
+        assert torch.equal(weight, trained.clip.state_dict()[name].cpu()), name
+    assert set(weights(tmp_path)) == {name for name, p in trained.named_parameters() if p.requires_grad}
+
+
+def test_the_selected_weights_are_those_of_the_best_epoch_on_the_validation_split(corpus, run, tmp_path):
+    trained, curve = run(tmp_path, keep_epochs=True)
+    best = curve["val_mean_recall"].idxmax()
+    assert_equal(weights(tmp_path, "selected"), weights(tmp_path, f"after-{best + 1:04d}"))
+    assert_equal(weights(tmp_path), weights(tmp_path, "after-0003"))
+    trained.load_state_dict(trained.state_dict() | weights(tmp_path, "selected"))
+    found = mean_recall(trained, corpus["prepared"].split("val"))
+    assert found == pytest.approx(curve["val_mean_recall"].max(), abs=1e-6)
+
+
+def test_what_was_measured_lies_in_a_file_of_its_own(run, tmp_path):
+    _, curve = run(tmp_path)
+    clock = pd.read_csv(tmp_path / "clock.csv")
+    assert clock.columns.tolist() == ["seed", "epoch", "seconds", "items_per_second", "data_wait_share"]
+    assert clock["epoch"].tolist() == curve["epoch"].tolist()
+    assert not set(clock.columns[2:]) & set(curve.columns)
+    assert (clock["seconds"] > 0).all()
+
+
+def test_finetuning_trains_both_towers(corpus, run, tmp_path):
+    trained, _ = run(tmp_path, captions_per_video=1, epochs=1, backbone="finetuned")
+    for name in ("text_projection.weight", "visual_projection.weight"):
+        assert not torch.equal(corpus["clip"].state_dict()[name], trained.clip.state_dict()[name].cpu())
+
+
+def test_the_same_seed_gives_the_same_weights_also_after_a_stop(run, tmp_path, epochs):
+    for name in ("one", "two"):
+        run(tmp_path / name)
+    for name in ("selected", "last"):
+        assert_equal(weights(tmp_path / "one", name), weights(tmp_path / "two", name))
+    assert epochs.trained == [0, 3, 6, 0, 3, 6]
+    for stopped_after in (1, 2):
+        epochs.trained.clear()
+        folder = tmp_path / f"stopped-{stopped_after}"
+        epochs.stop = 3 * stopped_after
+        with pytest.raises(KeyboardInterrupt):
+            run(folder)
+        assert not (folder / "curve.csv").exists()
+        epochs.stop = None
+        _, curve = run(folder)
+        assert epochs.trained == [0, 3, 6]  # no epoch twice
+        for name in ("selected", "last"):
+            assert_equal(weights(tmp_path / "one", name), weights(folder, name))
+        pd.testing.assert_frame_equal(curve, pd.read_csv(tmp_path / "one/curve.csv"))
+        assert not list(folder.glob("epoch-*"))
+
+
+def test_a_run_whose_clean_up_is_stopped_is_complete(run, tmp_path, monkeypatch, epochs):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    original = trainer._store
+    monkeypatch.setattr(trainer, "_store", lambda *args: (original(*args), monkeypatch.setattr(shutil, "rmtree", stop)))
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, epochs=1)
+    assert (tmp_path / "curve.csv").exists()
+    run(tmp_path, epochs=1)
+    assert (tmp_path / "last.safetensors").exists()
+    assert epochs.trained == [0]  # a complete run is not trained again
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("batch_size", 1), ("lr_new", 0), ("warmup", 1.0), ("backbone", "frosen"), ("clip_grad", -1)],
+)
+def test_a_setting_out_of_range_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        TrainSettings(**(SETTINGS | {name: value}))
+
+
+def test_a_batch_larger_than_the_data_is_refused(run, tmp_path):
+    with pytest.raises(ValueError, match="one batch needs 4000 texts, got 96"):
+        run(tmp_path, batch_size=4000)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path):
+    with pytest.raises(ValueError, match="the loss must be finite"):
+        run(tmp_path, lr_new=1e12, clip_grad=1e12)
