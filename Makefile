@@ -49,7 +49,7 @@ report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=
 	@python -m glscl.report.export single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
 
 readme: .venv/.installed  ## write README.md's results and docs/results.md anew from the full results
-	@python -m glscl.study.answers
+	@python -m glscl.study.documents
 
 lint: .venv/.installed  ## check style
 	@ruff check

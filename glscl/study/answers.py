@@ -1,7 +1,4 @@
-"""What the study found, read from the results of a profile: answers, tables, the picture, the ledger.
-
-python -m glscl.study.answers writes README.md, docs/results.md and docs/overview.svg anew from the full profile.
-"""
+"""What the study found, read from the results of a profile: answers, tables, the picture, the ledger."""
 
 import json
 from pathlib import Path
@@ -250,9 +247,3 @@ def short_table(study: Study, dataset: str) -> pd.DataFrame:
     costs = [macs.get(name) for name in rows["method"]]
     table["million MACs of a query"] = [cost and significant(cost / 1e6) for cost in costs]
     return table
-
-
-if __name__ == "__main__":
-    from glscl.study.documents import write_documents
-
-    write_documents(Path())

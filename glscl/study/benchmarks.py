@@ -24,7 +24,7 @@ from glscl.study.published import BENCHMARKS, benchmark_of, published
 
 METRICS = ["mAP@10", "R@1", "R@5", "R@10"]
 ASKED = ("activitynet", "charades_sta", "charades")  # the question's two benchmarks, and what is published as Charades
-NEAR = 2  # a cross-encoder whose R@1 is below so many times that of a random order of its candidates did not learn
+NEAR = 2  # a cross-encoder hardly learned whose R@1 is below so many times that of a random order of its candidates
 LEVEL = 0.05  # of a p-value after Holm's correction
 
 
@@ -140,7 +140,7 @@ def cross_encoders(results: Results) -> dict[str, dict]:
 def answer(found: dict) -> tuple[str, list[str]]:
     """The answer to the question and its details, at most 25 words each, from what `compare` found.
 
-    The answer speaks of the T-MASS that zero-shot CLIP is compared with. A cross-encoder that did not learn is called
+    The answer speaks of the T-MASS that zero-shot CLIP is compared with. A cross-encoder that hardly learned is called
     so, and no gain over it is counted in the answer.
     """
     scope, minus, rows = found["scope"], found["t_mass_minus"], found["rows"]
@@ -168,7 +168,7 @@ def answer(found: dict) -> tuple[str, list[str]]:
     compared = [("zero-shot CLIP", minus[ZERO_SHOT])] if ZERO_SHOT in minus else []
     compared += [("the cross-encoder", minus[learned[0]])] if learned else []
     clauses = _relations([(name, one["mAP@10"]) for name, one in compared])
-    failed = f"; the cross-encoder{'s' * (len(crosses) > 1)} did not learn" if crosses and not learned else ""
+    failed = f"; the cross-encoder{'s' * (len(crosses) > 1)} hardly learned" if crosses and not learned else ""
     said = (
         f"On {where}, T-MASS reaches mAP@10 {own['mAP@10']['mean']:.1f} and R@1 {own['R@1']['mean']:.1f}"
         + (f", {clauses}" if clauses else "")
@@ -195,7 +195,7 @@ def _details(found: dict, members: list[str], subject: str) -> list[str]:
     said = [f"Measured on {scope['texts']:,} texts and {scope['videos']:,} videos of the test split, "]
     said[0] += f"{len(scope['seeds'])} seeds; intervals are over queries."
     for name in members:
-        cells = [f"{metric} {describe(*rows[name]['t2v'][metric].values())}" for metric in METRICS]
+        cells = [f"{m} {describe(*(rows[name]['t2v'][m][part] for part in ('mean', 'low', 'high')))}" for m in METRICS]
         said.append(f"{name} reaches {', '.join(cells)}.")
     for other in [name for name in minus if name == ZERO_SHOT or crosses.get(name, {}).get("learned")]:
         cells = [f"{describe(*_effect(minus[other][metric]))} in {metric}" for metric in ("mAP@10", "R@1")]
@@ -203,7 +203,7 @@ def _details(found: dict, members: list[str], subject: str) -> list[str]:
     for name, one in crosses.items():
         if not one["learned"]:
             said.append(
-                f"{name} did not learn: its R@1 is {one['R@1']:.1f}, a random order of its {one['depth']} candidates "
+                f"{name} hardly learned: its R@1 is {one['R@1']:.1f}, a random order of its {one['depth']} candidates "
                 f"has {one['random']:.1f}."
             )
     above, below, equal = verdict_counts([one["mAP@10"] for one in minus.values()])
@@ -290,7 +290,7 @@ def cross_encoder_table(found: dict) -> str:
     """HTML of each cross-encoder's R@1 beside that of a random order of its candidates."""
     listed = [
         {"method": name, "R@1": f"{one['R@1']:.1f}", "R@1 of a random order": f"{one['random']:.1f}"}
-        | {"candidates": f"{one['depth']} of {one['first_stage']}", "learned": "yes" if one["learned"] else "no"}
+        | {"candidates": f"{one['depth']} of {one['first_stage']}", "learned": "yes" if one["learned"] else "hardly"}
         for name, one in found["cross_encoders"].items()
     ]
     absent = f"<p>{found['scope']['dataset']}: no cross-encoder was trained.</p>"

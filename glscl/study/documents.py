@@ -1,4 +1,7 @@
-"""The documents made of results: the part of README.md between its marks, docs/results.md and docs/overview.svg."""
+"""The documents made of the full results: README.md between its marks, docs/results.md and docs/overview.svg.
+
+python -m glscl.study.documents
+"""
 
 from pathlib import Path
 
@@ -164,3 +167,7 @@ def write_documents(root: Path) -> None:
     """Write the documents of the project at `root` anew."""
     for name, text in documents(root).items():
         write_text(root / name, text)
+
+
+if __name__ == "__main__":
+    write_documents(Path())

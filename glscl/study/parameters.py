@@ -1,9 +1,12 @@
 """Sections of params.yaml become the parameters of a notebook."""
 
 import ast
+import re
 from functools import reduce
 from operator import getitem
 from pathlib import Path
+
+import yaml
 
 LEVELS = ("", "profiles", "datasets", "methods")  # a later one replaces what an earlier one says
 OF_DATASETS = {"corpus", "inputs", "train", "model"}
@@ -50,18 +53,28 @@ def _known(section: str, entries: dict, known) -> dict:
     return entries
 
 
-def declared_by_stage(root: Path, name: str) -> dict:
-    """Parameters that the DVC stage `name` declares, as {"section": value}."""
-    from dvc.repo import Repo
+def declared_by_stage(root: Path, name: str, items: dict) -> dict:
+    """Sections of params.yaml that the DVC stage `name` declares, as {"section": value}.
 
-    with Repo(str(root)) as repo:
-        stages = {stage.addressing: stage for stage in repo.index.stages if not stage.is_data_source}
-        if name not in stages:
-            raise ValueError(f"dvc.yaml has no stage {name!r}, which DVC_STAGE names; its stages are {[*stages]}")
-        declared = [params.read_params() for params in stages[name].params]
-    for dataset, entry in load_params(root).get("datasets", {}).items():
+    items: the values of its matrix, such as {"profile": "quick"}. dvc.yaml is read here, as DVC takes seconds to do so.
+    """
+    stages, params = yaml.safe_load((root / "dvc.yaml").read_text())["stages"], load_params(root)
+    stage = name.partition("@")[0]
+    if stage not in stages:
+        raise ValueError(f"dvc.yaml has no stage {stage!r}, which DVC_STAGE names; its stages are {[*stages]}")
+    for dataset, entry in params.get("datasets", {}).items():
         _known(f"datasets.{dataset}", entry, OF_DATASETS)
-    return reduce(dict.__or__, declared, {})
+
+    def value(found: re.Match) -> str:
+        kind, _, item = found[1].partition(".")
+        return str(items[item] if kind == "item" else _entry(params, found[1]))
+
+    names = [re.sub(r"\$\{([\w.]+)\}", value, section) for section in stages[stage].get("params", [])]
+    return {name: _entry(params, name) for name in names}
+
+
+def _entry(params: dict, name: str):
+    return reduce(getitem, name.split("."), params)
 
 
 def load_params(root: Path) -> dict:
@@ -75,7 +88,7 @@ def named_sections(root: Path, names: list[str]) -> dict:
     """The entries of params.yaml with these dotted names, as {"section": value}."""
     params = load_params(root)
     try:
-        return {name: reduce(getitem, name.split("."), params) for name in names}
+        return {name: _entry(params, name) for name in names}
     except (KeyError, TypeError) as error:
         raise ValueError(f"--sections {','.join(names)}: params.yaml has no {error}; it has {list(params)}") from None
 

@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         root = project_root(given.notebook.parent)
         sections = named_sections(root, given.sections.split(",")) if given.sections else {}
-        parameters = assigned(resolve(declared_by_stage(root, name) if name else sections), given.assignments)
+        sections = declared_by_stage(root, name, assigned({}, given.assignments)) if name else sections
+        parameters = assigned(resolve(sections), given.assignments)
         check_known(given.notebook, parameters)
         output = output or executed_path(root, given.notebook, parameters)
         progress = Progress.read(root)

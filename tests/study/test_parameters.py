@@ -1,11 +1,9 @@
 """Sections of params.yaml as parameters: which value replaces which, and what is refused."""
 
-import subprocess
-import sys
-
 import pytest
 
 from glscl.study import parameters
+from tests import ROOT
 
 GENERAL = {"train": {"epochs": 5, "lr": 0.1}, "study.datasets": ["scenes"]}
 
@@ -63,16 +61,29 @@ def test_given_values_replace_whole_parameters_or_keys():
 
 
 def test_a_matrix_stage_gets_what_it_declares(small):
-    root = small()
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
-    found = parameters.resolve(parameters.declared_by_stage(root, "train@clips-glscl"))
+    root, items = small(), {"dataset": "clips", "method": "glscl"}
+    found = parameters.resolve(parameters.declared_by_stage(root, "train@clips-glscl", items))
     assert found == {"train": {"lr": 1e-4, "epochs": 3}, "inputs": {"frames": 8}, "head": "glscl"}
-    with pytest.raises(ValueError, match=r"no stage 'train@clip'.*train@clips-mean"):
-        parameters.declared_by_stage(root, "train@clip")
+    with pytest.raises(ValueError, match=r"no stage 'trian'.*prepare.*train"):
+        parameters.declared_by_stage(root, "trian@clips-glscl", items)
     params = (root / "params.yaml").read_text()
     (root / "params.yaml").write_text(params.replace("clips: {", "clips: {trian: {epochs: 3}, "))
     with pytest.raises(ValueError, match=r"datasets.clips.*got trian"):
-        parameters.declared_by_stage(root, "train@clips-glscl")
+        parameters.declared_by_stage(root, "train@clips-glscl", items)
+
+
+@pytest.mark.slow
+def test_dvc_and_the_stage_read_the_same_parameters():
+    from dvc.repo import Repo
+
+    items = {"profile": "quick", "dataset": "scenes", "method": "glscl"}
+    with Repo(str(ROOT)) as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages if "@quick" in stage.addressing}
+    for name, stage in stages.items():
+        if "method" in stage.cmd and not name.endswith("-glscl"):
+            continue
+        read = {key: value for params in stage.params for key, value in params.read_params().items()}
+        assert parameters.declared_by_stage(ROOT, name, items) == read
 
 
 def test_sections_are_found_by_name(small):

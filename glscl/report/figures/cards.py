@@ -27,7 +27,8 @@ def intervals(title: str, rows: list[Row], rule: float | None = None, log: bool 
     if not told:
         raise ValueError(f"the figure {title!r} needs one value at least, got none; leave it out.")
     names = max(text_width(row.name, 12) for row in told) + 8
-    figures = {row: f"{row.value:{'.3g' if log else '.1f'}}{unit}".replace("-", "\N{MINUS SIGN}") for row in told}
+    kind = ".3g" if log else ".1f"
+    figures = {row: f"{format(row.value, kind)}{unit}".replace("-", "\N{MINUS SIGN}") for row in told}
     right = max(text_width(figure, 12) for figure in figures.values()) + 8
     frame = Box(12 + names, 40, WIDTH - 12 - right, 46 + ROW * len(rows))
     edges = [v for row in told for v in (row.value, row.low, row.high) if v is not None]
