@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from glscl.study import verify
+from glscl.study.code import write_hashes
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     root = project_root()
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")
+    write_hashes(root)  # without these files DVC cannot foretell what it would run
     names = stages_of(root, profile)
     plan = out_of_date(root, names)
     if plan:
