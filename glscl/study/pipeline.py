@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from glscl.study import verify
-from glscl.study.code import write_hashes
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
@@ -27,13 +26,11 @@ def stages_of(root: Path, profile: str) -> list[str]:
 
 
 def out_of_date(root: Path, names: list[str]) -> list[str]:
-    """Those of the stages that DVC would run now, in its order."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry", *names], cwd=root, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"dvc repro --dry failed:\n{done.stdout}{done.stderr}")
-    return re.findall(r"Running stage '([^']+)'", done.stdout)
+    """Those of the stages whose dependencies, parameters or outputs are not those of dvc.lock."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo, repo.lock:
+        return [stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     root = project_root()
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")
-    write_hashes(root)  # without these files DVC cannot foretell what it would run
     names = stages_of(root, profile)
     plan = out_of_date(root, names)
     if plan:

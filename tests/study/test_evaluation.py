@@ -137,7 +137,6 @@ def test_each_model_encodes_each_split_once_and_the_selected_epoch_is_not_evalua
 
 def test_the_number_of_cores_changes_no_rank(found, study, monkeypatch):
     monkeypatch.setattr(evaluated_models.os, "sched_getaffinity", lambda process: range(1))
-    torch.set_num_threads(1)
     for one, other in zip(found.runs, study().runs, strict=True):
         assert one[:4] == other[:4]
         np.testing.assert_array_equal(one.queries["t2v"]["rank"], other.queries["t2v"]["rank"])

@@ -27,8 +27,9 @@ def test_the_rest_is_scaled_by_the_speed_so_far(root):
 
 
 def test_place_and_minutes_are_said(root):
-    progress = Progress.start(root, ["a", "b", "c"])
-    assert progress.before("b") == "stage 2 of 3, b: less than a minute gone, about 2 minutes left"
+    Progress.start(root, ["a", "b", "c"]).after("a", 10.0)
+    progress = Progress.read(root)
+    assert progress.before("b") == "stage 2 of 3, b: less than a minute gone, about 1 minute left"
     assert progress.before("other") == "stage other"
 
 
