@@ -22,7 +22,7 @@ BATCH = 32  # videos that are decoded side by side and encoded together
 class Retriever:
     """A model with its tokenizer and image settings, and the videos indexed so far.
 
-    retriever = Retriever.from_pretrained("work/scenes/train/glscl/seed-0")
+    retriever = Retriever.from_pretrained("work/quick/scenes/train/glscl/seed-0")
     retriever.index(["a.mp4", "b.mp4"])
     retriever.search("a red circle moves to the left", k=1)  # [("a.mp4", 0.61)]
 

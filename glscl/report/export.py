@@ -25,9 +25,16 @@ EXTERNAL = re.compile(EMBEDS + r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)
 
 
 def _read(notebook: str | Path):
+    """An executed notebook with the text of its source as it stands now: to reword it runs no stage again."""
     import nbformat  # here, as its two seconds are paid by every stage that only shows a table
 
-    return nbformat.read(notebook, as_version=4)
+    executed = nbformat.read(notebook, as_version=4)
+    source = Path(executed.metadata.get("papermill", {}).get("input_path", ""))
+    if source.is_file():
+        texts = {c.id: c.source for c in nbformat.read(source, as_version=4).cells if c.cell_type == "markdown"}
+        for cell in executed.cells:
+            cell.source = texts.get(cell.get("id"), cell.source)
+    return executed
 
 
 def title_and_question(notebook: Path) -> tuple[str, str]:

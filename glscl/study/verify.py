@@ -20,7 +20,7 @@ SHOWN = 5
 
 
 class Difference(NamedTuple):
-    """A value that is not the committed one; None where one side lacks it."""
+    """A value that is not the committed one; None where one side lacks it, as when fewer effects are significant."""
 
     where: str
     committed: object
@@ -31,8 +31,9 @@ class Difference(NamedTuple):
         """By how many points a mean recall of a table differs; None for any other value."""
         column = self.where.rpartition(" ")[2]
         both = self.committed, self.found
-        is_recall = "table.csv" in self.where and column in ("R@1", "R@5", "R@10")
-        return abs(both[0] - both[1]) if is_recall and None not in both else None
+        if "table.csv" not in self.where or column not in ("R@1", "R@5", "R@10"):
+            return None
+        return float("inf") if None in both else abs(both[0] - both[1])
 
 
 def values(text: str, name: str) -> dict[str, object]:
@@ -76,10 +77,11 @@ def deterministic_files(root: Path, profile: str) -> list[str]:
 
 def report(root: Path, profile: str) -> tuple[str, bool]:
     """What is to be said of a profile's results against the committed ones, and whether they hold."""
-    equal, differences = 0, []
+    equal, differences, lacking = 0, [], []
     for name in deterministic_files(root, profile):
         committed = _git(root, "show", f"HEAD:{name}", absent=None)
         found = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else None
+        lacking += [name] * (None in (committed, found))
         same, other = compare(committed, found, name)
         equal, differences = equal + same, differences + other
     total = equal + len(differences)
@@ -89,10 +91,11 @@ def report(root: Path, profile: str) -> tuple[str, bool]:
         return f"{profile}: all {total:,} numbers and texts equal the committed ones.", True
     points = [one.points for one in differences if one.points is not None]
     largest = max(points, default=0.0)
-    holds = largest <= TOLERANCE and not any(None in (one.committed, one.found) for one in differences)
+    holds = largest <= TOLERANCE and not lacking
     lines = [
         f"{profile}: {equal:,} of {total:,} numbers and texts equal the committed ones; mean recalls differ by at most "
         f"{largest:.2f} points, and {TOLERANCE:g} are allowed on another processor or a GPU.",
+        *(f"  {name} is only here or only in the last commit" for name in lacking),
         *(f"  {one.where}: committed {one.committed}, here {one.found}" for one in differences[:SHOWN]),
     ]
     if len(differences) > SHOWN:

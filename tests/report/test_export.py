@@ -201,3 +201,16 @@ def test_browser_helper_notices_errors_and_requests(tmp_path):
         assert "http://127.0.0.1:9/a.png" in browser.external_requests()
         assert any("seen" in error for error in browser.errors)
         assert any("missing" in error for error in browser.errors)
+
+
+def test_a_page_shows_the_text_of_the_source_as_it_stands_now(tmp_path):
+    cells = [v4.new_markdown_cell("# Title\n\n**Question.** Why?"), v4.new_markdown_cell("Old words.")]
+    executed, source = v4.new_notebook(cells=cells), tmp_path / "source.ipynb"
+    executed.metadata["papermill"] = {"input_path": str(source)}
+    nbformat.write(executed, tmp_path / "04_a-scenes.ipynb")
+    assert "Old words." in export.export_page([tmp_path / "04_a-scenes.ipynb"], tmp_path / "a.html").read_text()
+    cells[1].source = "New words."
+    nbformat.write(v4.new_notebook(cells=cells), source)
+    page = export.export_page([tmp_path / "04_a-scenes.ipynb"], tmp_path / "a.html").read_text()
+    assert "New words." in page
+    assert "Old words." not in page

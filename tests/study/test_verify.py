@@ -56,13 +56,18 @@ def test_other_numbers_are_counted_and_the_first_are_named(committed):
     assert "losses.json effects full 0: committed 0.5, here 0.6" in said
 
 
-def test_a_missing_or_a_new_value_does_not_hold(committed):
+def test_a_value_more_is_a_difference_and_a_missing_file_or_row_fails(committed):
     (committed / "results/quick/scenes/losses.json").write_text(json.dumps(LOSSES | {"new": 1}))
-    assert not verify.report(committed, "quick")[1]
+    said, holds = verify.report(committed, "quick")
+    assert "12 of 13" in said
+    assert holds
     (committed / "results/quick/scenes/losses.json").unlink()
     said, holds = verify.report(committed, "quick")
     assert not holds
-    assert "committed 3, here None" in said
+    assert "losses.json is only here or only in the last commit" in said
+    (committed / "results/quick/scenes/losses.json").write_text(json.dumps(LOSSES))
+    (committed / "results/quick/scenes/table.csv").write_text(TABLE.replace("glscl,t2v,43.1,2.0\n", ""))
+    assert not verify.report(committed, "quick")[1]
 
 
 def test_without_results_nothing_holds(committed, capsys):
