@@ -20,7 +20,7 @@ help:
 	@touch $@
 
 inputs: .venv/.installed
-	@dvc pull --quiet data.dvc
+	@test data -nt data.dvc || dvc pull --quiet data.dvc
 
 reproduce: inputs  ## run the pipeline in its quick profile, some 12 minutes on 2 cores, and check its results
 	@python -m glscl.study.pipeline quick

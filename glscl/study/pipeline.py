@@ -26,11 +26,17 @@ def stages_of(root: Path, profile: str) -> list[str]:
 
 
 def out_of_date(root: Path, names: list[str]) -> list[str]:
-    """Those of the stages whose dependencies, parameters or outputs are not those of dvc.lock."""
+    """Those of the stages whose dependencies, parameters or outputs are not those of dvc.lock.
+
+    Runs the stage `code` first where code or notebooks have changed: its hashes say which stages that concerns.
+    """
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo, repo.lock:
-        return [stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()]
+    with Repo(str(root)) as repo:
+        if "code" in names:
+            repo.reproduce("code")
+        with repo.lock:
+            return [stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()]
 
 
 def main(argv: list[str] | None = None) -> int:
