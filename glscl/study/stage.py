@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from glscl.files import write_json
 from glscl.study.parameters import assigned, check_known, declared_by_stage, named_sections, resolve
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
@@ -88,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         progress = Progress.read(root)
         print(progress.before(name or given.notebook.stem), flush=True)
         run_notebook(given.notebook, output, parameters)
+        # DVC tracks this file and not the notebook, whose bytes change with every run: no file, and the stage runs.
+        write_json(output.with_suffix(".json"), parameters, digits=12)
     except (ValueError, RuntimeError, OSError) as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         print(f"error: {error}{f'; free space for {output} and run again' if full else ''}", file=sys.stderr)

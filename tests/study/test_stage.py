@@ -37,8 +37,10 @@ def test_parameters_come_from_sections_and_the_command_line(small, run):
 
 def test_the_executed_notebook_is_named_after_profile_dataset_and_method(small, run):
     root = small()
-    assert run()[0] == 0
+    assert run("train.lr=1e-7")[0] == 0
     assert (root / OUTPUT).exists()
+    parameters = json.loads((root / OUTPUT).with_suffix(".json").read_text())
+    assert parameters == {"dataset": "clips", "method": "glscl", "train": {"lr": 1e-7}}
     names = {"profile": "full", "dataset": "clips", "method": "mean"}
     path = stage.executed_path(root, root / "notebooks/train.ipynb", names)
     assert path == root / "work/notebooks/full/train-clips-mean.ipynb"
