@@ -155,7 +155,7 @@ def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project
     assert run(project, "11", without) == 0
     found = json.loads((project / "results/quick/scenes/transfer.json").read_text())
     assert "transfer needs a second corpus" in found["answer"]
-    assert f"here {named})" in found["answer"]
+    assert named in found["details"][0]
     assert found["transfers"] == {}
 
 
