@@ -17,7 +17,7 @@ from glscl.study.benchmarks import Results, answer, compare, cross_encoders
 from glscl.study.published import published
 from tests import ROOT
 
-QUERIES, DEPTH, SEEDS = 300, 10, [0, 1]
+QUERIES, DEPTH, SEEDS = 150, 10, [0, 1]
 LAYERS = {"mean": 0, "t_mass": 0, "t_mass_temporal": 2, "glscl": 2, "cross": 0}
 STRENGTHS = {"mean": 1.5, "t_mass": 2.5, "t_mass_temporal": 2.5, "glscl": 2.5, ZERO_SHOT: 1.0}
 
