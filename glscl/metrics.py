@@ -140,16 +140,3 @@ def _medians(values: np.ndarray, times: np.ndarray) -> np.ndarray:
     total = passed[:, -1:]
     middle = [(passed > position).argmax(1) for position in ((total - 1) // 2, total // 2)]
     return values[order][middle].mean(0)
-
-
-def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[str, tuple[float, float]]:
-    """95 % intervals over queries of every metric of `summarise`, for one run or for the mean over several seeds.
-
-    runs: one direction of `per_query` for each seed, with the same queries in the same order.
-    """
-    group, rank = runs[0]["group"], np.stack([run["rank"] for run in runs])
-    found = {f"R@{k}": bootstrap(100 * (rank <= k - 1), group, samples=samples) for k in RECALLS}
-    found["MdR"] = bootstrap(rank + 1, group, "median", samples)
-    found["MnR"] = bootstrap(rank + 1, group, samples=samples)
-    found[f"mAP@{DEPTH}"] = bootstrap([100 * run["ap"] for run in runs], group, samples=samples)
-    return found

@@ -47,7 +47,7 @@ def text_to_video_differences(
     """
     both = [np.broadcast_arrays(*(rank_matrix(ranks, method) for method in pair)) for pair in pairs]
     found = [
-        {metric: paired_difference(points(one, metric), points(other, metric), group) for metric in metrics}
+        {metric: paired_difference(points(one, metric), points(other, metric), group, len(pairs)) for metric in metrics}
         for one, other in both
     ]
     for metric in metrics:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from glscl.evaluation.statistics import holm, paired_difference
-from glscl.metrics import DEPTH, RECALLS, intervals, summarise
+from glscl.evaluation.statistics import holm, mean_interval, paired_difference
+from glscl.metrics import DEPTH, RECALLS, bootstrap, summarise
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
@@ -53,7 +53,7 @@ def summary(runs: list[Run]) -> pd.DataFrame:
     """One row per method, split, selection, post-processing and direction: mean and sd over seeds, 95 % interval.
 
     Columns: method, split, selection, post_processing, direction, seeds, and for every metric its mean, `_sd`, `_low`
-    and `_high`; the interval is over queries.
+    and `_high`, see `intervals`.
     """
     same: dict[tuple, list] = {}
     for run in runs:
@@ -72,6 +72,21 @@ def summary(runs: list[Run]) -> pd.DataFrame:
 
     with ThreadPoolExecutor(min(ROWS_AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
         return pd.DataFrame(pool.map(lambda of: row(*of), product(same, DIRECTIONS))).round(4)
+
+
+def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[str, tuple[float, float]]:
+    """95 % intervals of every metric of `summarise`, for one run or for the mean over several seeds.
+
+    Means, all metrics but MdR, have intervals over queries and seeds, within the range of the metric. The median's is
+    a bootstrap of the queries with the seeds held fixed. runs: one direction of `per_query` for each seed, with the
+    same queries in the same order.
+    """
+    group, rank = runs[0]["group"], np.stack([run["rank"] for run in runs])
+    percent = {f"R@{k}": 100 * (rank <= k - 1) for k in RECALLS}
+    percent[f"mAP@{DEPTH}"] = 100 * np.stack([run["ap"] for run in runs])
+    found = {name: tuple(np.clip(mean_interval(values, group), 0, 100)) for name, values in percent.items()}
+    found["MnR"] = tuple(np.maximum(mean_interval(rank + 1, group), 1))
+    return found | {"MdR": bootstrap(rank + 1, group, "median", samples)}
 
 
 def rank_table(runs: list[Run]) -> pd.DataFrame:
@@ -101,7 +116,7 @@ def differences(runs: list[Run], one: str, others: list[str], metrics: list[str]
     for metric in metrics if others else []:
         k, group = int(metric.removeprefix("R@")), _selected(runs, one)[0]["group"]
         hits = {method: 100.0 * (ranks(method) <= k - 1) for method in (one, *others)}
-        each = [paired_difference(hits[one], hits[other], group) for other in others]
+        each = [paired_difference(hits[one], hits[other], group, len(others)) for other in others]
         for other, effect, p in zip(others, each, holm([effect["p"] for effect in each]), strict=True):
             found[other][metric] = effect | {"p_holm": p}
     return found

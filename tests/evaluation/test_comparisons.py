@@ -50,7 +50,7 @@ def test_a_planted_difference_is_found_and_equal_methods_do_not_differ_significa
     for metric in ("R@1", "mAP@10"):
         means = {m: points(rank_matrix(ranks, m), metric).mean() for m in ("t_mass", "weaker")}
         assert weaker[metric]["difference"] == pytest.approx(means["t_mass"] - means["weaker"])
-        assert weaker[metric]["p_holm"] < 0.01
+        assert weaker[metric]["p_holm"] < 0.02
         assert equal[metric]["p_holm"] > 0.05
         assert len(zero_shot[metric]["seeds"]) == 2
         assert verdict_counts([each[metric] for each in found]) == (2, 0, 1)

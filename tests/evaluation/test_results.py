@@ -7,8 +7,19 @@ import torch
 
 from glscl.data.frame_store import FrameStore
 from glscl.evaluation.baselines import bag_of_words_ridge, chance, oracle
-from glscl.evaluation.results import METRICS, ON_TEST, Run, differences, rank_table, reported, rows, shown, summary
-from glscl.metrics import per_query, retrieval_metrics
+from glscl.evaluation.results import (
+    METRICS,
+    ON_TEST,
+    Run,
+    differences,
+    intervals,
+    rank_table,
+    reported,
+    rows,
+    shown,
+    summary,
+)
+from glscl.metrics import per_query, retrieval_metrics, summarise
 
 
 def runs(seeds=(0, 1, 2), queries=60):
@@ -20,6 +31,22 @@ def runs(seeds=(0, 1, 2), queries=60):
             scores = noise + rng.normal(size=noise.shape) / 4 + strength * np.eye(queries)
             found.append(Run(name, "test", seed, "selected", per_query(scores, np.arange(queries))))
     return found
+
+
+def test_every_metric_lies_in_its_interval_and_the_interval_in_its_range():
+    for strength in (0, 2, 50):
+        scores = [np.random.default_rng(seed).normal(size=(60, 60)) + strength * np.eye(60) for seed in range(3)]
+        found = [per_query(each, np.arange(60))["t2v"] for each in scores]
+        for name, (low, high) in intervals(found, samples=400).items():
+            assert low <= np.mean([summarise(run)[name] for run in found]) <= high
+            assert (low >= 1) if name[0] == "M" else (low >= 0 and high <= 100)
+
+
+def test_intervals_are_over_seeds_too():
+    same, other = runs()[0].queries["t2v"], runs()[4].queries["t2v"]  # another head stands for a seed far off
+    for name in ("R@1", "mAP@10", "MnR"):
+        alone, apart = (np.ptp(intervals(both, samples=100)[name]) for both in ([same, same], [same, other]))
+        assert apart > 2 * alone
 
 
 def test_chance_is_what_random_scores_average_to():
