@@ -8,6 +8,7 @@ and, later, of a red ring. The factors are those of `FACTORS`; the factor `distr
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -164,15 +165,47 @@ TWO = ["{A}, then {B}", "{A} and then {B}", "{A} and after that {B}", "first {A}
        "{A}. later on {B}", "{a} is replaced by {b}"]  # fmt: skip
 
 
-def fill(template: str, facts: list[dict[str, str]], rng: np.random.Generator) -> str:
-    """A template of `ONE` or `TWO` with the told facts of its one or two events."""
+def fill(template: str, facts: list[dict[str, str]], words: list) -> str:
+    """A template of `ONE` or `TWO` with the told facts of its one or two events; words: a generator for each event."""
     forms = {"A": "finite", "a": "gerund", "B": "finite", "b": "gerund"}
     wanted = re.findall(r"{(\w)}", template)
-    return template.format(**{key: clause(facts[key in "Bb"], forms[key], rng) for key in wanted})
+    return template.format(**{key: clause(facts[key in "Bb"], forms[key], words[key in "Bb"]) for key in wanted})
 
 
-def caption(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
-    """One sentence that tells of one or two of the events, and what it tells (the cell `told`)."""
+class Words:
+    """A generator that draws the words of one event, and where it is asked the same again, gives the same answer."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng, self.drawn = rng, {}
+
+    def choice(self, options: list[str]) -> str:
+        """One of the options, always the same one."""
+        key = tuple(options)
+        if key not in self.drawn:
+            self.drawn[key] = self.rng.choice(options)
+        return self.drawn[key]
+
+    def random(self) -> float:
+        """A number in [0, 1), always the same one; `clause` asks for one at most."""
+        if "number" not in self.drawn:
+            self.drawn["number"] = self.rng.random()
+        return self.drawn["number"]
+
+
+class Sentence(NamedTuple):
+    """A caption of one or two events before it is written: with other facts it keeps the words of those that stay."""
+
+    template: str
+    facts: list[dict[str, str]]
+    words: list[Words]
+
+    def text(self) -> str:
+        """The sentence, the same at every call."""
+        return fill(self.template, self.facts, self.words)
+
+
+def choose_sentence(events: list[Event], rng: np.random.Generator) -> Sentence:
+    """A template and facts of one or two of the events."""
     one = rng.random() < 0.2
     which = sorted(rng.choice(len(events), 1 if one else 2, replace=False).tolist())
     if one:
@@ -188,7 +221,13 @@ def caption(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
     facts = [
         choose_facts(events[i], factors, 0.6 if one else 0.35, rng) for i, factors in zip(which, wanted, strict=True)
     ]
-    return fill(str(rng.choice(ONE if one else TWO)), facts, rng), write_told(facts)
+    return Sentence(str(rng.choice(ONE if one else TWO)), facts, [Words(rng) for _ in facts])
+
+
+def caption(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
+    """One sentence that tells of one or two of the events, and what it tells (the cell `told`)."""
+    sentence = choose_sentence(events, rng)
+    return sentence.text(), write_told(sentence.facts)
 
 
 LEADS = {"first": ["first", "at first", "to begin with", "in the beginning"],
@@ -211,7 +250,7 @@ def paragraph(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
             lead = f"{rng.choice(LEADS[lead])} " if rng.random() < 0.7 else ""
             if len(left) > 1 and rng.random() < 0.3:
                 template = str(rng.choice(["{A}, then {B}", "{A} and then {B}"]))
-                sentences.append(fill(template, [left.pop(0), left.pop(0)], rng))
+                sentences.append(fill(template, [left.pop(0), left.pop(0)], [rng, rng]))
             else:
                 sentences.append(lead + clause(left.pop(0), "finite", rng))
         text = ". ".join(sentences) + "."
