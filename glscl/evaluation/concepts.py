@@ -31,15 +31,21 @@ def mean_cosines(left: Tensor, right: Tensor) -> Tensor:
     return torch.einsum("ikd,ild->kl", left.double(), right.double()) / len(left)
 
 
-def effective_rank(concepts: Tensor) -> float:
-    """How many directions the concepts of an item span, mean over items: between 1 and the number of concepts.
+def effective_rank(concepts: Tensor) -> Tensor:
+    """How many directions the concepts of each item span: (items,), between 1 and the number of concepts.
 
-    Per item the exponential of the entropy of the eigenvalues, divided by their sum, of the Gram matrix of its
-    concepts (Roy and Vetterli, "The effective rank", EUSIPCO 2007, there with singular values).
+    The exponential of the entropy of the eigenvalues, divided by their sum, of the Gram matrix of an item's concepts
+    (Roy and Vetterli, "The effective rank", EUSIPCO 2007, there with singular values).
     """
     gram = concepts.double() @ concepts.double().transpose(1, 2)
     shares = torch.linalg.eigvalsh(gram).clamp(min=0)
-    return torch.special.entr(shares / shares.sum(1, keepdim=True)).sum(1).exp().mean().item()
+    return torch.special.entr(shares / shares.sum(1, keepdim=True)).sum(1).exp()
+
+
+def within_items(concepts: Tensor) -> Tensor:
+    """Mean cosine of two different concepts of each item, (items,)."""
+    count = concepts.shape[1]
+    return (concepts.double().sum(1).square().sum(-1) - count) / (count * (count - 1))
 
 
 def across_items(concepts: Tensor) -> Tensor:
@@ -48,13 +54,12 @@ def across_items(concepts: Tensor) -> Tensor:
     return (concepts.double().sum(0).square().sum(-1) - items) / (items * (items - 1))
 
 
-def diversity(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, float]:
-    """Statistics of text concepts (texts, concepts, width) and video concepts (videos, concepts, width).
+def of_items(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, Tensor]:
+    """Statistics of every item, of text concepts (texts, concepts, width) and video concepts (videos, concepts, width).
 
-    `within_*`: mean cosine of two different concepts of an item. `matched`: of concept k of a text with concept k of
-    its own video. `wrong_pair`: the same with the video half the gallery further on. `different`: of concept k of a
-    text with another concept of its own video. `rank_*`: `effective_rank`. `across_*`: mean of `across_items`.
-    `dead_*`: share of concepts whose `across_items` is above 0.99.
+    For texts, (texts,): `matched`, the mean cosine of concept k of a text with concept k of its own video;
+    `wrong_pair`, the same with the video half the gallery further on; `within_text`, the mean cosine of two different
+    concepts; `rank_text`, `effective_rank`. For videos, (videos,): `within_video` and `rank_video`.
     Raises ValueError for fewer than 2 concepts, texts or videos, whose cosines would not exist.
     """
     count = texts.shape[1]
@@ -63,17 +68,31 @@ def diversity(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str,
             f"expected at least 2 concepts, texts and videos, got {count}, {len(texts)} and {len(videos)}; "
             "compare concepts on a larger split, or leave a model of one concept out."
         )
-    different = ~torch.eye(count, dtype=torch.bool)
+    wrong = (video_of_text + len(videos) // 2) % len(videos)
+    return {
+        "matched": (texts.double() * videos[video_of_text]).sum(-1).mean(-1),
+        "wrong_pair": (texts.double() * videos[wrong]).sum(-1).mean(-1),
+        "within_text": within_items(texts),
+        "rank_text": effective_rank(texts),
+        "within_video": within_items(videos),
+        "rank_video": effective_rank(videos),
+    }
+
+
+def diversity(texts: Tensor, videos: Tensor, video_of_text: Tensor) -> dict[str, float]:
+    """Means over items of `of_items`, whose arguments and errors it has, and more statistics.
+
+    `different`: mean cosine of concept k of a text with another concept of its own video. `across_*`: mean of
+    `across_items`. `dead_*`: share of concepts whose `across_items` is above 0.99.
+    """
+    found = {name: values.mean().item() for name, values in of_items(texts, videos, video_of_text).items()}
     paired = mean_cosines(texts, videos[video_of_text])
-    wrong = mean_cosines(texts, videos[(video_of_text + len(videos) // 2) % len(videos)])
-    found = {"matched": paired.diagonal(), "wrong_pair": wrong.diagonal(), "different": paired[different]}
+    found["different"] = paired[~torch.eye(len(paired), dtype=torch.bool)].mean().item()
     for name, concepts in (("text", texts), ("video", videos)):
         alike = across_items(concepts)
-        found[f"within_{name}"] = mean_cosines(concepts, concepts)[different]
-        found[f"rank_{name}"] = torch.tensor(effective_rank(concepts))
-        found[f"across_{name}"] = alike
-        found[f"dead_{name}"] = (alike > DEAD).double()
-    return {name: values.mean().item() for name, values in found.items()}
+        found[f"across_{name}"] = alike.mean().item()
+        found[f"dead_{name}"] = (alike > DEAD).double().mean().item()
+    return found
 
 
 def spread(count: int, most: int) -> np.ndarray:

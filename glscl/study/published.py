@@ -14,8 +14,11 @@ No source reports mAP@10.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from glscl.data.corpora.counts import COUNTED
 
@@ -35,6 +38,8 @@ TEST_VIDEOS = {
     benchmark: COUNTED[name, "9k" if name == "msrvtt" else None]["test"][0][0] for name, benchmark in BENCHMARKS.items()
 }
 FIVE = ("MSR-VTT-1kA", "MSVD", "DiDeMo", "LSMDC", "ActivityNet")  # of GLSCL's experiments
+SWEEP = "GLSCL ablation "  # begins the method of a row of the paper's own sweeps, which goes on as `alpha=1e-4`
+NEAR = 10  # times the headline's value of the swept parameter, or a tenth of it, at most
 COLUMNS = ["method", "year", "dataset", "direction", "backbone", "r1", "r5", "r10", "mdr", "mnr", "postprocess"]
 COLUMNS += ["flops_g", "source"]
 LEAKS = {"leaky-eval": "yes", "suspect": "suspected"}
@@ -94,3 +99,70 @@ def own_tables(table: pd.DataFrame, benchmark: str, backbone: str = "ViT-B/32") 
             f"and {len(others)}; restore results/published.csv."
         )
     return own.iloc[0], others.loc[others["r1"].idxmax()]
+
+
+def sweeps(table: pd.DataFrame) -> pd.DataFrame:
+    """The paper's own sweeps on MSR-VTT: columns parameter, value, direction, r1, headline; a row per printed number.
+
+    headline: whether this is the setting of the paper's main result, which is a point of every sweep: in each sweep
+    the value with the highest R@1 of text to video. Raises ValueError where those differ, so that they cannot be it.
+    """
+    rows = table[table["method"].str.startswith(SWEEP)].reset_index(drop=True)
+    named = rows["method"].str.removeprefix(SWEEP).str.split("=", expand=True)
+    found = rows[["direction", "r1"]].assign(parameter=named[0], value=named[1].astype(float))
+    best = found[found["direction"] == "t2v"].groupby("parameter")["r1"].idxmax()
+    if found.loc[best, "r1"].nunique() != 1:
+        raise ValueError(
+            f"the sweeps should all have the main result as their best, got {found.loc[best, 'r1'].tolist()}; restore "
+            "results/published.csv."
+        )
+    headline = found["parameter"].map(found.loc[best].set_index("parameter")["value"])
+    return found.assign(headline=found["value"] == headline)
+
+
+def near_headline(swept: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
+    """The rows of `sweeps`, text to video, that lie near the headline: other settings with nearly its parameters.
+
+    Such a setting switches nothing off, so its value is above 0, and it is at most `factor` times the headline's value
+    and at least that value over `factor`. The rule looks at parameters alone, never at R@1.
+    """
+    rows = swept[swept["direction"] == "t2v"]
+    headline = rows["parameter"].map(rows[rows["headline"]].set_index("parameter")["value"])
+    times = rows["value"] / headline
+    slack = 1 + 1e-9  # a quotient of printed decimals may miss the factor in its last digit
+    return rows[~rows["headline"] & times.between(1 / factor / slack, factor * slack)]
+
+
+class LargestOfMany(NamedTuple):
+    """Could a headline be the largest of equally good settings, each with its own noise?
+
+    settings: beside the headline. mean, sd: of their values. expected: the largest of settings + 1 independent normal
+    values with that mean and sd, on average. p: the chance that the largest reaches the headline.
+    """
+
+    settings: int
+    mean: float
+    sd: float
+    headline: float
+    expected: float
+    p: float
+
+
+def largest_of_many(values, headline: float) -> LargestOfMany:
+    """`LargestOfMany` of the values of other settings, two or more, (settings,), and the headline. ValueError else."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2:
+        raise ValueError(f"a spread needs two settings or more, got {len(values)}; widen the rule of what is near.")
+    mean, sd, draws = values.mean(), values.std(ddof=1), len(values) + 1
+    # The mean of the largest is the integral of its quantiles.
+    share = (np.arange(100_000) + 0.5) / 100_000
+    expected = mean + sd * norm.ppf(share ** (1 / draws)).mean()
+    p = -np.expm1(draws * norm.logcdf(headline, mean, sd))
+    return LargestOfMany(len(values), float(mean), float(sd), float(headline), float(expected), float(p))
+
+
+def headline_among_sweeps(table: pd.DataFrame, factor: float = NEAR) -> LargestOfMany:
+    """`largest_of_many` of the paper's R@1, text to video, at the settings near its headline, and of the headline."""
+    swept = sweeps(table)
+    headline = swept.loc[swept["headline"] & (swept["direction"] == "t2v"), "r1"].iloc[0]
+    return largest_of_many(near_headline(swept, factor)["r1"], headline)

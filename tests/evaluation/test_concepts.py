@@ -34,10 +34,9 @@ class Characters:
 
 
 def test_effective_rank_counts_directions():
-    assert concepts.effective_rank(unit(3, 1, 16).expand(3, 4, 16)) == pytest.approx(1, abs=1e-6)
-    assert concepts.effective_rank(torch.eye(16)[:4].expand(3, 4, 16)) == pytest.approx(4)
-    two = torch.eye(16)[[0, 0, 1, 1]].expand(3, 4, 16)
-    assert concepts.effective_rank(two) == pytest.approx(2)
+    one, four, two = unit(1, 16).expand(4, 16), torch.eye(16)[:4], torch.eye(16)[[0, 0, 1, 1]]
+    ranks = concepts.effective_rank(torch.stack([one, four, two]))
+    assert ranks.tolist() == pytest.approx([1, 4, 2], abs=1e-6)
 
 
 def test_diversity_of_equal_pairs_is_known():
@@ -58,6 +57,12 @@ def test_diversity_agrees_with_loops():
     ]
     across = [videos[i, k] @ videos[j, k] for k in range(3) for i in range(4) for j in range(4) if i != j]
     wrong = [texts[i, k] @ videos[(v + 2) % 4, k] for i, v in enumerate(video_of_text) for k in range(3)]
+    within = [texts[i, k] @ texts[i, m] for i in range(5) for k in range(3) for m in range(3) if k != m]
+    assert found["within_text"] == pytest.approx(np.mean(within), abs=1e-6)
+    each = concepts.of_items(texts, videos, video_of_text)
+    assert {len(each[name]) for name in ("matched", "wrong_pair", "within_text", "rank_text")} == {5}
+    assert {len(each[name]) for name in ("within_video", "rank_video")} == {4}
+    assert each["matched"][1].item() == pytest.approx((texts[1] * videos[0]).sum().item() / 3)
     for name, values in (("different", different), ("across_video", across), ("wrong_pair", wrong)):
         assert found[name] == pytest.approx(np.mean(values), abs=1e-6), name
 
