@@ -8,12 +8,22 @@ video), and every video of the gallery ends up pooled by ITS OWN caption instead
 release and patrick-0817/T-MASS-dataleakage, and what its code computes. `similarity` pools by the query. The setting
 `released_evaluation` computes the leaking scores, to show what the leak is worth.
 
-Where this departs from the release besides: the noise of a text is the same for every video and drawn from a seed that
-its sentence vector names, so that a pair alone scores as among others (the release draws anew for every pair); padded
-frames get no weight in the pooling, and cosine 0 in the radius; the temporal encoder of the study runs first
-(`temporal_layers=0` is as released); the noise is uniform, the release's normal noise on LSMDC is not offered.
+The noise in evaluation has three kinds, the setting `noise`, which may change after training:
+
+* `bank`: a text has one set of 20 points of noise, drawn from a seed that its sentence vector names, for every video.
+* `fresh`: every pair has its own, as in the release, which draws anew. It is the bank of the text, shifted by a bank of
+  the video and wrapped into [0, 1) (Cranley and Patterson, 1976): uniform for every pair, and independent from video to
+  video of one text and from text to text of one video, as new draws are. The seed of a video comes from its frames.
+* `none`: the mean of the noise, 0.5, once: what the learned region is worth without sampling.
+
+So a pair alone scores as among others, whatever the batch, and the same on every machine.
+
+Where this departs from the release besides: padded frames get no weight in the pooling, and cosine 0 in the radius; the
+temporal encoder of the study runs first (`temporal_layers=0` is as released); the noise is uniform, the release's
+normal noise on LSMDC is not offered.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,12 +31,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
-from glscl.config import at_least
+from glscl.config import at_least, one_of
 from glscl.losses import contrastive_loss
 from glscl.rivals.x_pool import TextConditionedPooling, XPoolConfig, pair_cosines
 
 TRIALS = 20  # points drawn per pair in evaluation; `stochasic_trials` of the release
-SEED_POSITIONS = 6  # largest entries of a sentence vector that name its noise
+SEED_POSITIONS = 6  # largest entries of a vector that name its noise
+VIDEO = 1_000_000_007  # added to the seed of a video, so that no video has the noise of a text
 
 
 class Texts(NamedTuple):
@@ -86,9 +97,10 @@ class TMASSHead(MatchingHead):
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Largest cosine of the pooled video with a drawn text, (texts, videos); no dropout, in training neither.
 
-        With the drawn text t + s * e, its product with the unit-length pooled video p is <t, p> + <s * p, e>, and its
-        squared length is |t|^2 + 2 <s, t * e> + <s^2, e^2>: three matrix products per text for all its trials, with
-        memory for videos x width.
+        The setting `noise` says how texts are drawn. With the drawn text t + s * e, its product with the unit-length
+        pooled video p is <t, p> + <s * p, e>, and its squared length is |t|^2 + 2 <s, t * e> + <s^2, e^2>: three matrix
+        products per text for all its trials, with memory for videos x width. Fresh noise is multiplied out, with memory
+        for videos x trials x width.
 
         With `released_evaluation` text i must be the caption of video i, and every entry depends on the others: the
         best trial is chosen as above, but its score is the cosine with video i pooled by text i. It is a leak, kept to
@@ -107,9 +119,9 @@ class TMASSHead(MatchingHead):
         if self.config.released_evaluation:
             require_pairs(texts, videos)
             own = _pooled(combination.diagonal().T, videos)
-        scores = []
+        noise_of, scores = self._noise(videos), []
         for i, (sentence, seed) in enumerate(zip(texts.sentence, texts.seed.tolist(), strict=True)):
-            noise = draw_noise(seed, len(sentence)).to(sentence.device)
+            noise = noise_of(seed)
             radius = self.radii(cosines[i])
             trials = _trial_cosines(sentence, noise, radius, _pooled(combination[i], videos))
             if own is None:
@@ -118,6 +130,18 @@ class TMASSHead(MatchingHead):
                 best = trials.argmax(0, keepdim=True)
                 scores.append(_trial_cosines(sentence, noise, radius, own).gather(0, best).squeeze(0))
         return torch.stack(scores)
+
+    def _noise(self, videos: Videos) -> Callable[[int], Tensor]:
+        """The noise of a text, by its seed: (trials, width), or (videos, trials, width) where it is fresh."""
+        device, width = videos.frames.device, videos.frames.shape[-1]
+        if self.config.noise == "none":
+            mean = torch.full((1, width), 0.5, device=device)
+            return lambda seed: mean
+        if self.config.noise == "bank":
+            return lambda seed: draw_noise(seed, width).to(device)
+        seeds = (noise_seeds(videos.frames.sum(1)) + VIDEO).tolist()
+        shifts = torch.stack([draw_noise(seed, width) for seed in seeds]).to(device)
+        return lambda seed: (draw_noise(seed, width).to(device) + shifts).frac_()
 
     def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
         """Losses of a batch whose text i belongs to video i, each already weighted, and their sum `total`.
@@ -149,20 +173,23 @@ class TMASSHead(MatchingHead):
 
 
 class TMASSConfig(XPoolConfig):
-    """Settings of T-MASS: X-Pool's, and two more.
+    """Settings of T-MASS: X-Pool's, and three more.
 
     support_weight: weight of the support loss; the release has 0.8 on MSR-VTT and 0 elsewhere.
+    noise: `bank`, `fresh` or `none`, of the texts that are drawn in evaluation; training does not read it.
     released_evaluation: the leaking scores of the release instead of the honest ones, see `TMASSHead.similarity`.
     """
 
     model_type = "t_mass"
 
     support_weight: float = 0.8
+    noise: str = "bank"
     released_evaluation: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         at_least("support_weight", self.support_weight, 0)
+        one_of("noise", self.noise, ("bank", "fresh", "none"))
 
 
 class TMASS(RetrievalModel):
@@ -181,20 +208,20 @@ def require_pairs(texts: Texts, videos: Videos) -> None:
         )
 
 
-def noise_seeds(sentence: Tensor) -> Tensor:
-    """An integer seed per text, (texts, width) -> (texts,), from the places of its largest entries.
+def noise_seeds(vectors: Tensor) -> Tensor:
+    """An integer seed per item, (items, width) -> (items,), from the places of the largest entries of its vector.
 
-    Rounding leaves the set of these places alone, unless two entries agree to rounding. Texts that share them share
+    Rounding leaves the set of these places alone, unless two entries agree to rounding. Items that share them share
     their noise.
     """
-    seeds = torch.zeros(len(sentence), dtype=torch.int64, device=sentence.device)
-    for position in sentence.topk(SEED_POSITIONS, dim=-1).indices.sort(-1).values.T:
+    seeds = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
+    for position in vectors.topk(SEED_POSITIONS, dim=-1).indices.sort(-1).values.T:
         seeds = (seeds * 1_000_003 + position) % 2**31
     return seeds
 
 
 def draw_noise(seed: int, width: int) -> Tensor:
-    """The noise of one text, uniform on [0, 1): (trials, width), drawn on the CPU: the same numbers on any device."""
+    """The noise of one item, uniform on [0, 1): (trials, width), drawn on the CPU: the same numbers on any device."""
     return torch.rand(TRIALS, width, generator=torch.Generator().manual_seed(seed))
 
 
@@ -206,8 +233,11 @@ def _pooled(combination: Tensor, videos: Videos) -> Tensor:
 def _trial_cosines(sentence: Tensor, noise: Tensor, radius: Tensor, pooled: Tensor) -> Tensor:
     """Cosines of the drawn texts sentence + noise * radius with unit-length pooled videos, (trials, videos).
 
-    sentence (width,), noise (trials, width), radius (videos, width), pooled (videos, width).
+    sentence (width,), noise (trials, width) or (videos, trials, width), radius (videos, width), pooled (videos, width).
     """
+    if noise.ndim == 3:
+        drawn = torch.addcmul(sentence, noise, radius[:, None])
+        return ((drawn * pooled[:, None]).sum(2) / drawn.norm(dim=2)).T
     products = pooled @ sentence + noise @ (radius * pooled).T
     squares = sentence @ sentence + (2 * sentence * noise) @ radius.T + noise.square() @ radius.square().T
     return products / squares.sqrt()
