@@ -34,17 +34,22 @@ def contrastive_loss(similarity: Tensor, logit_scale: Tensor, text_bias=0.0, vid
     return (F.cross_entropy(logits + video_bias, pair) + F.cross_entropy(logits.T + text_bias, pair)) / 2
 
 
-def sinkhorn_biases(logits: Tensor, iterations: int = 4) -> tuple[Tensor, Tensor]:
+def sinkhorn_biases(logits: Tensor, iterations: int = 4, tolerance: float = 0.0) -> tuple[Tensor, Tensor]:
     """Biases towards the same total probability for every text, and for every video (NCL, arXiv 2212.11790).
 
     logits: (texts, videos). Sinkhorn-Knopp in the log domain: exp(logits + text bias + video bias) has columns that
-    sum to 1 / videos, and rows that come to sum to 1 / texts; at a logit scale of 100 that takes some 50 iterations.
+    sum to 1 / videos, and rows that come to sum to 1 / texts; at a logit scale of 100 that takes 50 to 200 iterations.
+    iterations: at most. tolerance: they end where no bias of a text moved by more, so that the total probability of
+    every video, as the softmax over videos of each text gives it, is off by at most this share of what is due.
     Returns (texts,) and (videos,).
     """
-    video_bias = logits.new_zeros(logits.shape[1])
+    video_bias, text_bias = logits.new_zeros(logits.shape[1]), torch.inf
     for _ in range(iterations):
+        before = text_bias
         text_bias = -math.log(logits.shape[0]) - (logits + video_bias).logsumexp(1)
         video_bias = -math.log(logits.shape[1]) - (logits + text_bias[:, None]).logsumexp(0)
+        if (text_bias - before).abs().max() <= tolerance:
+            break
     return text_bias, video_bias
 
 

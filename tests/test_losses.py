@@ -151,6 +151,18 @@ def test_sinkhorn_converges_to_equal_sums_of_rows_and_of_columns(shape):
     torch.testing.assert_close(retrieved, torch.full_like(retrieved, shape[0] / shape[1]))
 
 
+@pytest.mark.parametrize("tolerance", [0.3, 0.01, 1e-6])
+def test_sinkhorn_ends_at_its_tolerance(tolerance):
+    logits = logits_of(6, 9)
+    _, video_bias = sinkhorn_biases(logits, 10**6, tolerance)
+    due = (logits + video_bias).softmax(1).sum(0) * 9 / 6
+    assert (due - 1).abs().max() <= 1.01 * tolerance
+    needed = next(n for n in range(2, 500) if torch.equal(sinkhorn_biases(logits, n)[1], video_bias))
+    one, before = (sinkhorn_biases(logits, needed - back)[0] for back in (0, 1))
+    assert (one - before).abs().max() <= tolerance
+    assert needed == 2 or (before - sinkhorn_biases(logits, needed - 2)[0]).abs().max() > tolerance
+
+
 def test_sinkhorn_ends_with_equal_columns_after_any_number_of_iterations():
     logits = logits_of(6, 6)
     text_bias, video_bias = sinkhorn_biases(logits, 1)

@@ -4,12 +4,15 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from glscl.encoding import encode_split
 from glscl.evaluation import postprocessing
 from glscl.evaluation.postprocessing import (
     POST_PROCESSING,
     RELEASED_QB_NORM,
+    TOLERANCE,
+    as_published,
     dual_softmax,
     normalised,
     post_processed,
@@ -92,10 +95,24 @@ def test_normalised_against_a_plain_loop():
     scores, bank = draw()
     weights = np.exp(15 * bank)
     of_items = np.ones(9)
-    for _ in range(4):
+    for _ in range(500):
         of_queries = [1 / (11 * sum(weights[i, j] * of_items[j] for j in range(9))) for i in range(11)]
         of_items = [1 / (9 * sum(weights[i, j] * of_queries[i] for i in range(11))) for j in range(9)]
-    np.testing.assert_allclose(normalised(scores, bank, 15), 15 * scores + np.log(of_items))
+    found, plain = normalised(scores, bank, 15), 15 * scores + np.log(of_items)
+    # A constant for all items moves no rank; the rest is right to the tolerance.
+    np.testing.assert_allclose(found - found.mean(), plain - plain.mean(), atol=2 * TOLERANCE)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (40, 30)])
+def test_with_the_bias_the_bank_finds_every_item_equally_often(shape):
+    _, bank = draw(1, shape[1], shape[0])
+    bank = bank + 0.1 * np.random.default_rng(2).standard_normal(shape[1])  # hubs
+    shares = {
+        name: softmax(scores, axis=1).sum(0) * shape[1] / shape[0]
+        for name, scores in (("plain", 100 * bank), ("normalised", normalised(bank, bank, 100)))
+    }
+    assert shares["plain"].max() > 2
+    np.testing.assert_allclose(shares["normalised"], 1, atol=1.01 * TOLERANCE)
 
 
 @every_method
@@ -271,3 +288,13 @@ def test_every_post_processing_of_a_model_takes_the_bank_of_its_direction(corpus
     kept = found["NCL bias (inductive)"]
     np.testing.assert_array_equal(kept["t2v"]["rank"], per_query(t2v, right)["t2v"]["rank"])
     np.testing.assert_array_equal(kept["v2t"]["rank"], per_query(v2t.T, right)["v2t"]["rank"])
+
+    def same(one, other):
+        return all((one[side]["rank"] == other[side]["rank"]).all() for side in ("t2v", "v2t"))
+
+    # The bias is part of NCL, and of no other method.
+    plain = per_query(scores, right)
+    assert not same(plain, kept)
+    assert same(as_published(model, scores, test, bank, right), plain)
+    model.config.contrastive = "ncl"
+    assert same(as_published(model, scores, test, bank, right), kept)
