@@ -102,8 +102,14 @@ def equivalent(effect: dict, margin: float) -> bool:
     effect: of `paired_difference`. True where the 90 % interval lies within the margin on either side of zero: few
     queries or seeds give a wide interval, and so no equivalence.
     """
-    half = Error(effect["error"], effect["freedom"]).half(2 * LEVEL)
-    return abs(effect["difference"]) + half < margin
+    low, high = interval_at(effect, 2 * LEVEL)
+    return -margin < low and high < margin
+
+
+def interval_at(effect: dict, level: float) -> tuple[float, float]:
+    """The interval of an effect of `paired_difference` that covers the truth in a share of 1 - level."""
+    half = Error(effect["error"], effect["freedom"]).half(level)
+    return effect["difference"] - half, effect["difference"] + half
 
 
 def seed_interval(values) -> tuple[float, float]:

@@ -73,7 +73,7 @@ details.provenance { margin: 1.2em 0; }
 .verdict { display: inline-block; padding: 1px 8px; border-radius: 10px; font-size: 14px; background: #e8e8e8; }
 .verdict { white-space: nowrap; font-weight: 600; }
 .verdict[data-verdict="supported"] { background: #cdeee2; }
-.verdict[data-verdict="supported in part"] { background: #fbeccb; }
+.verdict[data-verdict="not decided here"] { background: #fbeccb; }
 .verdict[data-verdict="contradicted"] { background: #f9d8c6; }
 @media (max-width: 600px) {
   .cards { grid-template-columns: 1fr; }

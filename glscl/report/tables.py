@@ -72,27 +72,36 @@ def cards_html(cards: list[Card]) -> str:
     return f'<ol class="cards">{"".join(items)}</ol>'
 
 
-SAYS = {True: "supports", False: "contradicts", None: "context"}
-
-
 def ledger_html(claims: list[dict], unfolded: bool = False, run: str = "verdict", beside: dict | None = None) -> str:
-    """Claims with their verdicts as a table; scope, test and evidence folded away under each, or not. Text is escaped.
+    """Claims as a table: verdict, what decides it, where it would change, and published and measured context.
 
-    claims: as `glscl.study.claims.read_ledger` gives them. run: heading of their verdicts. beside: claims of other
-    runs, by heading, whose verdicts stand in columns of their own.
+    Test, scope and context are folded away, or not. All text is escaped. claims: as `glscl.study.claims.read_ledger`
+    gives them. run: heading of their verdicts. beside: claims of other runs, by heading, whose verdicts stand in
+    columns of their own.
     """
     runs = {run: claims} | (beside or {})
     verdicts = {name: {claim["claim"]: claim["verdict"] for claim in those} for name, those in runs.items()}
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["claim of the abstract", *runs])
+    heads = ["claim of the abstract", *runs, "what decides", "published", "measured here"]
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     rows = []
     for claim in claims:
-        cells = "".join(
+        about = f"<p>{html.escape(claim['test'])} <small>{html.escape(claim['scope'])}</small></p>"
+        cells = [f"<td>{html.escape(claim['claim'])}{_folded('test and scope', about, unfolded)}</td>"]
+        cells += [
             f'<td class="verdicts" data-run="{html.escape(name) if len(runs) > 1 else ""}">'
             f"{_verdict_html(given.get(claim['claim'], ''))}</td>"
             for name, given in verdicts.items()
-        )
-        rows.append(f"<tr><td>{_claim_html(claim, unfolded)}</td>{cells}</tr>")
+        ]
+        cells += [f"<td>{_deciding_html(claim)}</td>"]
+        cells += [
+            f"<td>{_context_html(claim, kinds, unfolded)}</td>" for kinds in (["published"], ["measured", "time"])
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
     return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _folded(summary: str, content: str, unfolded: bool) -> str:
+    return f"<details{' open' * unfolded}><summary><small>{summary}</small></summary>{content}</details>"
 
 
 def _verdict_html(verdict: str) -> str:
@@ -100,31 +109,56 @@ def _verdict_html(verdict: str) -> str:
     return f'<span class="verdict" data-verdict="{verdict}">{verdict}</span>' if verdict else "\N{EN DASH}"
 
 
-def _claim_html(claim: dict, unfolded: bool) -> str:
-    said = [SAYS[finding["holds"]] for finding in claim["evidence"]]
-    counts = [(word, said.count(word)) for word in SAYS.values() if word in said]
-    counted = ", ".join(f"{count} {word if count == 1 else PLURAL[word]}" for word, count in counts)
-    evidence = "".join(map(_finding_html, claim["evidence"]))
+def deciding(claim: dict) -> dict | None:
+    """The finding that decides a claim of the ledger, the one that has a threshold; None where none does."""
+    return next((finding for finding in claim["evidence"] if finding["threshold"] is not None), None)
+
+
+def with_interval(finding: dict) -> str:
+    """The value of a finding of the ledger with its interval, where it has one."""
+    value, *edges = (significant(finding[name]) for name in ("value", "low", "high") if finding[name] is not None)
+    return f"{value} [{', '.join(edges)}]" if edges else value
+
+
+def condition(finding: dict) -> str:
+    """Where the deciding number must lie for its claim to hold: "above 0.01", "below 1" or "within -1 to 1"."""
+    threshold = significant(finding["threshold"])
     return (
-        f"{html.escape(claim['claim'])}<details{' open' * unfolded}>"
-        f"<summary><small>Findings: {counted or 'none'}</small></summary>"
-        f"<p>{html.escape(claim['test'])} <small>{html.escape(claim['scope'])}</small></p><ul>{evidence}</ul></details>"
+        f"within -{threshold} to {threshold}"
+        if finding["direction"] == "within"
+        else (f"{finding['direction']} {threshold}")
     )
 
 
-PLURAL = {"supports": "support", "contradicts": "contradict", "context": "context"}
+def turning(claim: dict) -> str:
+    """The thresholds at which the verdict would change, as text."""
+    return " and ".join(map(significant, claim["changes_at"]))
 
 
-def _finding_html(finding: dict) -> str:
-    value = significant(finding["value"])
-    if finding["low"] is not None:
-        value += f" [{significant(finding['low'])}, {significant(finding['high'])}]"
-    page, place = html.escape(finding["page"]), html.escape(finding["figure"])
-    measured = ", measured on this machine" if finding.get("measured") else ""
+def _deciding_html(claim: dict) -> str:
+    if (finding := deciding(claim)) is None:
+        return "<small>no finding</small>"
     return (
-        f"<li><i>{SAYS[finding['holds']]}</i> {html.escape(finding['text'])}: <b>{value}</b>{measured} "
-        f'<a href="{page}.html">{page}, {place}</a></li>'
+        f"{html.escape(finding['text'])}: <b>{with_interval(finding)}</b>; the claim holds {condition(finding)}. "
+        f"<small>The verdict would change at {turning(claim)}. {_place_html(finding)}</small>"
     )
+
+
+def _context_html(claim: dict, kinds: list[str], unfolded: bool) -> str:
+    found = [one for one in claim["evidence"] if one["threshold"] is None and one["kind"] in kinds]
+    if not found:
+        return "\N{EN DASH}"
+    listed = "".join(
+        f"<li>{html.escape(one['text'])}: <b>{with_interval(one)}</b>{', on this machine' * (one['kind'] == 'time')} "
+        f"{_place_html(one)}</li>"
+        for one in found
+    )
+    return _folded(f"{len(found)} finding{'s' * (len(found) > 1)}", f"<ul>{listed}</ul>", unfolded)
+
+
+def _place_html(finding: dict) -> str:
+    page, figure = html.escape(finding["page"]), html.escape(finding["figure"])
+    return f'<a href="{page}.html">{page}, {figure}</a>'
 
 
 HIGHER, LOWER = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"  # where better lies, in the columns of `shown`

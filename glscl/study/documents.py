@@ -12,8 +12,7 @@ from glscl.files import write_text
 from glscl.report.figures.overview import TITLE, counted, overview
 from glscl.report.figures.svg import Drawing
 from glscl.report.markdown import between, plain, table_markdown
-from glscl.report.page import significant
-from glscl.report.tables import SAYS, best
+from glscl.report.tables import best, condition, deciding, turning, with_interval
 from glscl.study.answers import GALLERY, Study, answers, main_table, points, query_macs, short_table, untrained
 
 PROFILE = "full"  # whose committed results README shows
@@ -34,8 +33,8 @@ def caption(study: Study) -> str:
     """What the bars of the picture are, and what its cost counts."""
     clip = study.found("costs")["clip"]["32 words"]
     return (
-        "Bars: 95 % intervals over queries. The cost is a head's work at the size of ViT-B/32; CLIP's text encoder "
-        f"adds the same {counted(clip)} to each. All heads have the same temporal encoder."
+        "Bars: 95 % intervals over queries and seeds. The cost is a head's work at the size of ViT-B/32; CLIP's text "
+        f"encoder adds the same {counted(clip)} to each. All heads have the same temporal encoder."
     )
 
 
@@ -80,7 +79,8 @@ def results_part(study: Study) -> str:
 def _corpus_part(study: Study, dataset: str) -> list[str]:
     parts = [
         f"## {dataset}",
-        f"{plain(study.about(dataset))}. Means over seeds; in brackets 95 % intervals over queries.",
+        f"{plain(study.about(dataset))}. Means over seeds; in brackets 95 % intervals over queries and seeds, of "
+        "medians over queries.",
     ]
     for stage, title in ASIDE.items():
         found = study.found(stage, dataset)
@@ -130,10 +130,9 @@ def _cost_part(study: Study) -> list[str]:
 
 
 def _ledger_part(ledger: dict) -> list[str]:
-    verdicts = pd.DataFrame([{"claim": one["claim"], "verdict": one["verdict"]} for one in ledger["claims"]])
     parts = ["## The claims of the abstract", plain(ledger["answer"])]
     parts += [plain(" ".join(ledger.get("details", [])))] if ledger.get("details") else []
-    parts += [table_markdown(verdicts)] if len(verdicts) else []
+    parts += [table_markdown(pd.DataFrame(map(_verdict, ledger["claims"])))] if ledger["claims"] else []
     for number, claim in enumerate(ledger["claims"], start=1):
         findings = pd.DataFrame([_finding(finding) for finding in claim["evidence"]])
         parts += [f"### Claim {number}: {plain(claim['claim'])}", f"**{claim['verdict'].capitalize()}.**"]
@@ -141,13 +140,26 @@ def _ledger_part(ledger: dict) -> list[str]:
     return parts
 
 
-def _finding(finding: dict) -> dict:
-    edges = [finding[name] for name in ("value", "low", "high") if finding[name] is not None]
-    value, *interval = map(significant, edges)
+def _verdict(claim: dict) -> dict:
+    found = deciding(claim)
     return {
-        "says": SAYS[finding["holds"]],
-        "finding": finding["text"] + (" (measured)" if finding.get("measured") else ""),
-        "value": f"{value} [{', '.join(interval)}]" if interval else value,
+        "claim": claim["claim"],
+        "verdict": claim["verdict"],
+        "deciding number": found and with_interval(found),
+        "holds": found and condition(found),
+        "would change at": found and turning(claim),
+    }
+
+
+KINDS = {"published": "published", "measured": "measured here", "time": "time on one machine"}
+
+
+def _finding(finding: dict) -> dict:
+    return {
+        "role": "context" if finding["threshold"] is None else "decides",
+        "evidence": KINDS[finding["kind"]],
+        "finding": finding["text"],
+        "value": with_interval(finding),
         "where": f"{finding['page']}, {finding['figure']}",
     }
 

@@ -1,7 +1,6 @@
-"""What the ledger of claims rests on: the results of the other stages, findings made of them, and the verdict."""
+"""What the ledger of claims rests on: the results of the other stages, and findings made of them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,12 @@ from glscl.model import global_similarity
 from glscl.study.counting import SIZES, build, random_features
 from glscl.study.published import FIVE, comparable, own_tables, published
 
-VERDICTS = ("supported", "supported in part", "contradicted", "needs the real benchmark")
+VERDICTS = ("supported", "contradicted", "not decided here", "needs the real benchmark")
+SUPPORTED, CONTRADICTED, UNDECIDED, NEEDS_BENCHMARK = VERDICTS
+PUBLISHED, MEASURED, TIME = KINDS = ("published", "measured", "time")  # of evidence; times are of one machine
+ABOVE, BELOW, WITHIN = "above", "below", "within"  # a threshold; within: the threshold on either side of zero
+STAGES = ("concepts", "benchmarks")  # results of a corpus beside its metrics, and of one that questions are asked on
+QUESTIONS = ("losses", "convergence", "transfer")
 
 
 class Place(NamedTuple):
@@ -28,7 +32,9 @@ class Place(NamedTuple):
 SHOWN = {
     "ledger.parameters": Place("12_ledger", "Table 1", "Weights of GLSCL's head"),
     "ledger.published": Place("12_ledger", "Table 2", "published rows that the rules use"),
+    "ledger.ablations": Place("12_ledger", "Table 3", "the paper's own ablation"),
     "metrics.glscl_minus": Place("04_evaluate", "Figure 1", "GLSCL minus each method"),
+    "metrics.over_control": Place("04_evaluate", "Table 1", "over its control"),
     "concepts.seeds": Place("05_concepts", "Table 1", "Statistics of the concept"),
     "costs.queries": Place("06_costs", "Figure 1", "Time of one search"),
     "costs.over_glscl": Place("06_costs", "Table 1", "over GLSCL's"),
@@ -36,27 +42,54 @@ SHOWN = {
     "costs.heads": Place("06_costs", "Table 3", "MACs of matrix products"),
     "costs.search": Place("06_costs", "Table 6", "CLIP's text encoder"),
     "costs.whole_matrix": Place("06_costs", "Figure 4", "1,000 texts with 1,000 videos"),
-    "benchmarks.over_zero_shot": Place("08_benchmarks", "Table 5", "minus zero-shot CLIP"),
-    "losses.effects": Place("09_losses", "Figure 1", "points of text-to-video R@1"),
-    "losses.concept_effects": Place("09_losses", "Table 8", "full minus ablated"),
-    "convergence.macs_to_90": Place("10_convergence", "Table 2", "to 90 % of the common best"),
-    "transfer.over_clip": Place("11_transfer", "Figure 1", "minus that of zero-shot CLIP"),
-    "transfer.retained": Place("11_transfer", "Table 1", "in percent of that of the same head"),
+    "benchmarks.rows": Place("08_benchmarks", "Table 1", "text to video"),
+    "losses.contrasts": Place("09_losses", "Table 1", "with minus without"),
+    "convergence.macs_to_goal": Place("10_convergence", "Table 2", "multiply-accumulates"),
+    "transfer.over_untrained": Place("11_transfer", "Table 1", "The difference of Figure 2"),
 }
 
 
 class Finding(NamedTuple):
-    """A number and the result that it is part of, a key of `SHOWN`.
+    """A number and the result that it is part of, a key of `SHOWN`; `kind` is one of `KINDS`.
 
-    holds: whether it supports the claim or contradicts it; None where it is context and decides nothing.
+    low, high: its interval, None where it has none; a count has none and is exact. The one finding that decides a claim
+    has a `threshold` and a `direction`: the claim holds where the truth lies above it, below it, or within it on either
+    side of zero. Findings without a threshold are context.
     """
 
     text: str
     value: float
-    holds: bool | None
     result: str
     low: float | None = None
     high: float | None = None
+    kind: str = MEASURED
+    threshold: float | None = None
+    direction: str | None = None
+
+    def edges(self) -> tuple[float, float]:
+        """The interval, which of an exact number is the number itself."""
+        return (self.value, self.value) if self.low is None else (self.low, self.high)
+
+    def verdict(self) -> str:
+        """Supported or contradicted where the whole interval lies on one side of the threshold, else not decided."""
+        (low, high), threshold = self.edges(), self.threshold
+        if self.direction == WITHIN:
+            inside, outside = -threshold < low and high < threshold, low >= threshold or high <= -threshold
+        elif self.direction == ABOVE:
+            inside, outside = low > threshold, high <= threshold
+        else:
+            inside, outside = high < threshold, low >= threshold
+        return SUPPORTED if inside else CONTRADICTED if outside else UNDECIDED
+
+    def changes_at(self) -> list[float]:
+        """The thresholds at which the verdict would become another one: the nearest, or both where none is reached."""
+        low, high = self.edges()
+        if self.direction == WITHIN:
+            sizes = abs(low), abs(high)
+            low, high = 0.0 if low < 0 < high else min(sizes), max(sizes)
+        if self.verdict() == UNDECIDED:
+            return [edge for edge in (low, high) if self.direction != WITHIN or edge > 0]
+        return [min(low, high, key=lambda edge: abs(edge - self.threshold))]
 
 
 class Evidence(NamedTuple):
@@ -64,7 +97,7 @@ class Evidence(NamedTuple):
 
     published: see `glscl.study.published`. costs: what is counted, and measured_costs: what was measured, empty where
     no measurement is at hand, see `glscl.study.costs`. parameters: numbers of weights by part of GLSCL's head, see
-    `parameters`. corpora: {dataset: {stage: its JSON}}.
+    `parameters`. corpora: {dataset: {stage: its JSON}}, in the order of the study.
     """
 
     published: pd.DataFrame
@@ -73,26 +106,33 @@ class Evidence(NamedTuple):
     parameters: dict[str, int]
     corpora: dict[str, dict[str, dict]]
 
-    def of(self, stage: str) -> Iterator[tuple[str, dict]]:
-        """(dataset, JSON) of every corpus that has the stage."""
-        return ((dataset, found[stage]) for dataset, found in self.corpora.items() if stage in found)
+    def of(self, stage: str) -> list[tuple[str, dict]]:
+        """(dataset, JSON) of every corpus that has the stage: real benchmarks first, else in the order of the study."""
+        found = [(dataset, stages[stage]) for dataset, stages in self.corpora.items() if stage in stages]
+        return sorted(found, key=lambda one: self.benchmark(one[0]) is None)
 
+    def benchmark(self, dataset: str) -> str | None:
+        """Which of the paper's five benchmarks a corpus is, None where it is none of them."""
+        name = self.corpora[dataset].get("benchmarks", {}).get("scope", {}).get("benchmark")
+        return name if name in FIVE else None
 
-def needed(datasets: list[str], methods: list[str], concepts_of: list[str]) -> dict[str, list[str]]:
-    """Names of the results that each dataset has, where these methods were trained on it: {dataset: names}."""
-    names = ["metrics", "benchmarks"]
-    names += ["concepts", "losses"] if concepts_of else []
-    names += ["convergence", "transfer"] if methods else []
-    return dict.fromkeys(datasets, names)
+    def failed(self, dataset: str) -> set[str]:
+        """Methods that did not train on a corpus: no claim rests on them."""
+        return set(self.corpora[dataset]["metrics"]["did_not_train"])
 
 
 def read_evidence(
-    profile: str, wanted: dict[str, list[str]], parameters: dict[str, int], results: str | Path = "results"
+    profile: str,
+    datasets: list[str],
+    questions: list[str],
+    parameters: dict[str, int],
+    results: str | Path = "results",
 ) -> Evidence:
-    """Read the results of a profile: its counted and measured costs, the published rows, the JSON of each dataset.
+    """Read the results of a profile: its counted and measured costs, the published rows, what each dataset has.
 
-    wanted: {dataset: names of its results}, as `needed` says. Raises FileNotFoundError that names the stage to run
-    where one is absent; measured costs may be, since no verdict rests on them.
+    questions: the datasets that losses, convergence and transfer are asked on. Raises FileNotFoundError that names the
+    stage to run where the costs or the metrics of a dataset are absent. Other results may be: claims that rest on them
+    stay undecided.
     """
     results = Path(results)
 
@@ -102,10 +142,11 @@ def read_evidence(
         return json.loads(file.read_text(encoding="utf-8"))
 
     corpora = {}
-    for dataset, names in wanted.items():
-        stages = {name: "evaluate" if name == "metrics" else name for name in names}
+    for dataset in datasets:
         folder = results / profile / dataset
-        corpora[dataset] = {name: read(folder / f"{name}.json", f"{stages[name]} of {dataset}") for name in names}
+        corpora[dataset] = {"metrics": read(folder / "metrics.json", f"evaluate of {dataset}")}
+        names = (*STAGES, *QUESTIONS) if dataset in questions else STAGES
+        corpora[dataset] |= {name: read(file, name) for name in names if (file := folder / f"{name}.json").exists()}
     costs, timed = read(results / profile / "costs.json", "costs"), results / "measured" / profile / "costs.json"
     measured = read(timed, "costs") if timed.exists() else {}
     return Evidence(published(results / "published.csv"), costs, measured, parameters, corpora)
@@ -159,11 +200,20 @@ def best_published(papers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(listed)
 
 
-def verdict(findings: list[Finding]) -> str:
-    """One of `VERDICTS`: supported where every deciding finding supports the claim, contradicted where none does,
-    supported in part otherwise, and in need of the real benchmark where no finding decides.
+# The weights of the parts that the paper chose.
+ABLATED = {"local interaction": "xi=0.5", "intra-diversity": "alpha=1e-4", "inter-consistency": "beta=0.005"}
+
+
+def own_ablations(papers: pd.DataFrame) -> pd.DataFrame:
+    """What the paper's own ablation says of each part: R@1 at its chosen weight and at weight 0, each a single run.
+
+    Columns: part, weight, with, without, "minus without".
     """
-    deciding = [finding.holds for finding in findings if finding.holds is not None]
-    if not deciding:
-        return "needs the real benchmark"
-    return "supported" if all(deciding) else "supported in part" if any(deciding) else "contradicted"
+    rows = comparable(papers).set_index("method")["r1"]
+    listed = []
+    for part, chosen in ABLATED.items():
+        names = f"GLSCL ablation {chosen}", f"GLSCL ablation {chosen.partition('=')[0]}=0"
+        own, without = (float(rows[name]) for name in names)
+        row = {"part": part, "weight": chosen, "with": own, "without": without}
+        listed.append(row | {"minus without": own - without})
+    return pd.DataFrame(listed)

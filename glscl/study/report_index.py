@@ -19,8 +19,8 @@ TITLE = "A study of GLSCL for text-video retrieval"
 WIDE, HALF, PHONE = 1000, 510, 360  # pixels of a picture alone, of one of two, and on a phone
 COLUMNS = ["R@1", "R@5", "R@10", "MdR"]
 TABLE = (
-    "Text to video, means over seeds with 95 % intervals over queries. Bold: best trained head under the same temporal "
-    "encoder. No post-processing."
+    "Text to video, means over seeds with 95 % intervals over queries and seeds, of medians over queries. Bold: best "
+    "trained head under the same temporal encoder. No post-processing."
 )
 SHARED = ["00_check", "01_prepare", "02_encode"]  # what all profiles share
 PER_CORPUS = ["04_evaluate", "07_search", "08_benchmarks", "10_convergence", "11_transfer"]
@@ -92,11 +92,12 @@ def tables_html(study: Study) -> str:
 
 
 def verdicts_html(study: Study) -> str:
-    """The ledger of claims with its verdicts, those of the full profile in a column beside."""
+    """The ledger of claims of the largest run, which decides; where that is another profile, this one's beside it."""
     other = beside(study)
-    columns = {other.profile: other.ledger()["claims"]} if other else {}
-    own = study.ledger()
-    return f"<p>{html.escape(own['answer'])}</p>{ledger_html(own['claims'], run=study.profile, beside=columns)}"
+    largest = (other or study).ledger()
+    columns = {study.profile: study.ledger()["claims"]} if other else {}
+    heading = f"{other.profile} (decides)" if other else study.profile
+    return f"<p>{html.escape(largest['answer'])}</p>{ledger_html(largest['claims'], run=heading, beside=columns)}"
 
 
 def lead(study: Study) -> str:

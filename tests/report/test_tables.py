@@ -7,16 +7,16 @@ from glscl.report import tables
 from tests.report.conftest import HOSTILE
 
 UP, DOWN = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"
-FINDING = {"text": HOSTILE, "value": 7.195, "holds": False, "page": "07_concepts", "figure": "Table 8"}
+FINDING = {"text": HOSTILE, "value": 7.195, "low": None, "high": None, "kind": "measured", "threshold": None}
+FINDING |= {"direction": None, "page": "07_concepts", "figure": "Table 8"}
+DECIDES = FINDING | {"low": 7.037, "high": 7.2, "threshold": 8.0, "direction": "above"}
 CLAIM = {
     "claim": HOSTILE,
     "test": HOSTILE,
     "scope": HOSTILE,
     "verdict": "contradicted",
-    "evidence": [
-        FINDING | {"low": 7.037, "high": 7.2},
-        FINDING | {"holds": None, "low": None, "high": None, "measured": True},
-    ],
+    "changes_at": [7.2],
+    "evidence": [DECIDES, FINDING | {"kind": "published"}, FINDING, FINDING | {"kind": "time"}],
 }
 
 
@@ -87,16 +87,32 @@ def test_answers_of_two_runs_are_named():
     assert HOSTILE not in tables.cards_html([tables.Card(*[HOSTILE] * 3, [(HOSTILE, HOSTILE), ("b", HOSTILE)])])
 
 
-def test_the_ledger_says_verdict_evidence_and_what_it_says():
+def test_the_ledger_says_verdict_what_decides_and_what_stands_beside():
     page = tables.ledger_html([CLAIM])
     assert '<span class="verdict" data-verdict="contradicted">contradicted</span>' in page
-    assert "Findings: 1 contradicts, 1 context" in page
-    assert "<b>7.2 [7.04, 7.2]</b> <a" in page
-    assert "<b>7.2</b>, measured on this machine <a" in page
-    assert '<a href="07_concepts.html">07_concepts, Table 8</a>' in page
+    assert "<b>7.2 [7.04, 7.2]</b>; the claim holds above 8. <small>The verdict would change at 7.2. <a" in page
+    published, measured = page.split("<td>")[-2:]
+    assert published.count("<li>") == 1
+    assert "1 finding<" in published
+    assert measured.count("<li>") == 2
+    assert "<b>7.2</b>, on this machine <a" in measured
+    assert '<a href="07_concepts.html">07_concepts, Table 8</a>' in measured
     assert HOSTILE not in page
     assert "<details open" not in page
     assert "<details open" in tables.ledger_html([CLAIM], unfolded=True)
+
+
+def test_a_claim_that_nothing_decides_says_so():
+    page = tables.ledger_html([CLAIM | {"evidence": [], "changes_at": [], "verdict": "not decided here"}])
+    assert "no finding" in page
+    assert page.count("<td>\N{EN DASH}</td>") == 2
+    assert tables.deciding(CLAIM | {"evidence": [FINDING]}) is None
+
+
+def test_a_condition_is_a_side_or_a_margin():
+    assert tables.condition(DECIDES) == "above 8"
+    assert tables.condition(DECIDES | {"direction": "within", "threshold": 0.5}) == "within -0.5 to 0.5"
+    assert tables.turning(CLAIM | {"changes_at": [-0.62, 1.0]}) == "-0.62 and 1"
 
 
 def test_verdicts_of_another_run_stand_in_a_column_beside():

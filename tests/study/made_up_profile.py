@@ -107,17 +107,22 @@ def measured() -> dict:
     return {"answer": answer, "details": ["It was timed."], "hardware": HARDWARE, "over_glscl": over}
 
 
-def ledger(verdict: str = "supported") -> dict:
+FINDING = {"text": "R@1", "value": 2.0, "result": "losses.contrasts", "low": 1.0, "high": 3.0, "kind": "measured"}
+FINDING |= {"threshold": 0.0, "direction": "above"}
+CONTEXT = {"low": None, "high": None, "threshold": None, "direction": None}
+
+
+def ledger(profile: str = "full", verdict: str = "supported") -> dict:
     """Claims of which the first has a finding that decides."""
-    finding = {"text": "R@1", "value": 2.0, "holds": True, "result": "losses.effects", "low": 1.0, "high": 3.0}
     claims = [
         {"key": claim.key, "claim": claim.wording, "test": claim.test, "scope": "Made up.", "verdict": verdict}
-        | {"evidence": [finding] if number == 0 else []}
+        | {"evidence": [FINDING] if number == 0 else [], "changes_at": [1.0] if number == 0 else []}
         for number, claim in enumerate(CLAIMS)
     ]
     return {
-        "answer": f"All are {verdict}.",
+        "answer": f"In {profile} all are {verdict}.",
         "details": ["It rests on nothing."],
+        "profile": profile,
         "datasets": ["scenes"],
         "claims": claims,
     }
@@ -150,6 +155,6 @@ def write_profile(root: Path, profile: str, methods: list[str] | None = None, ve
     write(results / profile / "costs.json", costs())
     write(results / "measured" / profile / "costs.json", measured())
     write(results / "corpora" / "scenes" / "data.json", {"splits": {"test": {"captions": 1_000, "videos": 500}}})
-    write(judged, ledger(verdict))
-    timed = {"text": "a time", "value": 3.0, "holds": None, "result": "losses.effects", "low": None, "high": None}
+    write(judged, ledger(profile, verdict))
+    timed = FINDING | CONTEXT | {"text": "a time", "value": 3.0, "kind": "time"}
     write(context, {"hardware": HARDWARE, "findings": {CLAIMS[0].key: [timed]}})

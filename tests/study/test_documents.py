@@ -66,8 +66,9 @@ def test_the_results_page_has_all_rows_answers_and_verdicts(project):
     assert "| x_pool | no | -1.0 [-2.0, 0.0] |" in text
     assert "| cross_encoder_temporal | 9.14 billion |" in text
     assert text.count("| supported |") == len(made_up.ledger()["claims"])
-    assert "| supports | R@1 | 2 [1, 3] | 09_losses, " in text
-    assert "| context | a time (measured) | 3 | 09_losses, " in text
+    assert "| supported | 2 [1, 3] | above 0 | 1 |" in text
+    assert "| decides | measured here | R@1 | 2 [1, 3] | 09_losses, " in text
+    assert "| context | time on one machine | a time | 3 | 09_losses, " in text
 
 
 def test_text_of_results_stays_text(project):

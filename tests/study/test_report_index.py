@@ -57,7 +57,8 @@ def test_a_quick_report_shows_the_full_results_beside_its_own(project):
     assert page.count("1,000 texts") == 1
     assert page.count('class="drawing"') == 2 * 2 + 5  # two profiles, wide and narrow, and five cards
     assert page.count('<span class="run-name">full</span> The losses answer.') == 1
-    assert "<th>quick</th><th>full</th>" in page
+    assert "<th>full (decides)</th><th>quick</th>" in page
+    assert "In full all are supported." in page
     assert 'data-verdict="contradicted"' in page
     assert 'data-verdict="supported"' in page
     assert "scenes, profile full" in page
