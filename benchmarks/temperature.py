@@ -25,6 +25,6 @@ if __name__ == "__main__":
         model = params["model"] | {"temperature": temperature}
         with tempfile.TemporaryDirectory(dir="work") as folder:
             curve, _ = train_seeds("glscl", model, corpus, settings, [0], Path(folder) / "runs")
-        rows.append({"temperature": temperature, "seed": 0, "val_mean_recall": curve["val_mean_recall"].max()})
+        rows.append({"temperature": temperature, "seed": 0, "val_r1": curve["val_r1"].max()})
         print(rows[-1], flush=True)
     write_table("benchmarks/temperature.csv", pd.DataFrame(rows).round(3))

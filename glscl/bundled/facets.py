@@ -105,7 +105,7 @@ class Facets:
 class Codebooks(NamedTuple):
     """Unit vectors of values, (values, width) by factor, of colours with shapes, (shapes, colours, width), and others.
 
-    joints: start, what joins two clauses in order, and in any order, (3, width). centre: mean of the modality, (width,).
+    joints: start, what joins two clauses in order, and in any order, (3, width). centre: the mean, (width,).
     """
 
     values: list[np.ndarray]
@@ -286,7 +286,7 @@ def frame_features(made: Facets, videos: Videos, rng: np.random.Generator) -> np
 def word_features(made: Facets, texts: Texts, noise: Noise) -> np.ndarray:
     """Features of the words, (texts, words, width), float32; the last is the sentence's.
 
-    noise: of the texts whose rows `texts.noise` names, so that a twin differs from its true text in what it tells alone.
+    noise: of the texts whose rows `texts.noise` names, so that a twin differs from its true text in what it tells.
     """
     _, book = codebooks(made)
     joint = book.joints[1 if made.ordered else 2]

@@ -202,7 +202,7 @@ def _other_epochs(folder: Path, runs: list[Run], test: Split) -> list[Run]:
     if not kept:
         return []
     curve = pd.read_csv(folder / "curve.csv")
-    selected = f"after-{curve.loc[curve['val_mean_recall'].idxmax(), 'epoch']:04d}"  # evaluated already
+    selected = f"after-{curve.loc[curve['val_r1'].idxmax(), 'step']:06d}"  # evaluated already
     found = [
         own.queries if file.stem == selected else evaluate(_built(load_run, folder, file.stem), test) for file in kept
     ]

@@ -35,8 +35,8 @@ class Learning(NamedTuple):
 
     def answer(self) -> str:
         """The validation recall that the selected epochs reach, in one sentence."""
-        best = self.curves.loc[self.curves.groupby("seed")["val_mean_recall"].idxmax()]
-        recall, first, last = best["val_mean_recall"], best["epoch"].min(), best["epoch"].max()
+        best = self.curves.loc[self.curves.groupby("seed")["val_r1"].idxmax()]
+        recall, first, last = best["val_r1"], best["epoch"].min(), best["epoch"].max()
         epochs = f"epoch {first}" if first == last else f"epochs {first} to {last}"
         return (
             f"Mean validation recall reaches {recall.mean():.1f} % (seeds {recall.min():.1f} to {recall.max():.1f}) "

@@ -111,7 +111,7 @@ def _keep(model: RetrievalModel, processor: Processor, state: Path, folder: Path
     for file in (state / "last.safetensors", state / "curve.csv", *state.glob("after-*.safetensors")):
         shutil.copy(file, folder)
     curve = pd.read_csv(state / "curve.csv")
-    best = curve.loc[curve["val_mean_recall"].idxmax()]
+    best = curve.loc[curve["val_r1"].idxmax()]
     settings = "\n".join(f"| {name} | {value} |" for name, value in (about["model"] | about["train"]).items())
     card = CARD.format(
         model=type(model).__name__,
@@ -119,7 +119,7 @@ def _keep(model: RetrievalModel, processor: Processor, state: Path, folder: Path
         seed=int(best["seed"]),
         epoch=int(best["epoch"]),
         epochs=len(curve),
-        recall=best["val_mean_recall"],
+        recall=best["val_r1"],
         settings=settings,
     )
     (folder / "README.md").write_text(card)
@@ -132,7 +132,7 @@ Text-video retrieval model of the GLSCL study (arXiv 2405.12710), {parameters:,}
     from glscl import Retriever
     retriever = Retriever.from_pretrained("this folder")
 
-**Selection.** Epoch {epoch} of {epochs}: the best mean of R@1, R@5 and R@10 on the validation split, {recall:.1f} %.
+**Selection.** Epoch {epoch} of {epochs}: the best text-to-video R@1 on the validation split, {recall:.1f} %.
 The test split had no part in it.
 
 **Use.** Search among videos of the kind that it was trained on. A model trained on the bundled drawn clips knows

@@ -7,6 +7,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,9 @@ from glscl.metrics import retrieval_metrics
 from glscl.scoring import similarity_matrix
 
 
+GAIN = 0.5  # points of R@1 on validation that count as a gain
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """How a run is trained.
@@ -34,6 +38,8 @@ class TrainSettings:
     weight_decay: of AdamW, on matrices only. warmup: share of all steps with a rising rate; a cosine to 0 follows.
     clip_grad: largest norm of the gradient. backbone: `frozen`, `finetuned`, or `scratch` (finetuned from random).
     keep_epochs: keep the weights of every epoch, for the row that is selected on the test split, as releases do.
+    keep_steps: keep the weights after these steps too.
+    patience: epochs without a gain of `GAIN` on validation after which training stops; 0 trains all epochs.
     """
 
     epochs: int
@@ -45,9 +51,11 @@ class TrainSettings:
     clip_grad: float
     backbone: str
     keep_epochs: bool = False
+    keep_steps: tuple[int, ...] = ()
+    patience: int = 0
 
     def __post_init__(self):
-        for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0)):
+        for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0), ("patience", 0)):
             at_least(name, getattr(self, name), low)
         for name in ("lr_new", "lr_clip", "clip_grad"):
             if not getattr(self, name) > 0:
@@ -76,12 +84,15 @@ def parameter_groups(model: RetrievalModel, settings: TrainSettings) -> list[dic
     return [{"params": group, "peak": peak, "weight_decay": decay} for (peak, decay), group in groups.items()]
 
 
-def mean_recall(model: RetrievalModel, split: Split) -> float:
-    """Mean of R@1, R@5 and R@10 of both directions, percent: what selects an epoch on the validation split."""
-    metrics = retrieval_metrics(
-        similarity_matrix(model, *encode_split(model, split)).numpy(), split.video_of_text.numpy()
-    )
-    return float(np.mean([metrics[direction][f"R@{k}"] for direction in ("t2v", "v2t") for k in (1, 5, 10)]))
+def recall_at_1(model: RetrievalModel, split: Split) -> float:
+    """Text-to-video R@1, percent: what selects an epoch on the validation split."""
+    scores = similarity_matrix(model, *encode_split(model, split))
+    return retrieval_metrics(scores.numpy(), split.video_of_text.numpy())["t2v"]["R@1"]
+
+
+def is_flat(scores: list[float], patience: int) -> bool:
+    """Whether none of the last `patience` scores is a `GAIN` above the best of those before; never for patience 0."""
+    return 0 < patience < len(scores) and max(scores[-patience:]) < max(scores[:-patience]) + GAIN
 
 
 def train(
@@ -95,8 +106,8 @@ def train(
 ):
     """Train, and write `selected.safetensors`, `last.safetensors`, `curve.csv` and `clock.csv` into `folder`.
 
-    The selected weights are those of the epoch with the best `mean_recall` on `validation`; both files hold the
-    trained weights. With `keep_epochs` there is a file `after-<epoch>.safetensors` for each epoch too. After every
+    The selected weights are those of the epoch with the best `recall_at_1` on `validation`; both files hold the
+    trained weights. With `keep_epochs` and `keep_steps` there are files `after-<step>.safetensors` too. After every
     epoch the whole state is stored in `folder`, and a run that was stopped goes on from there to the same numbers:
     each epoch draws its order, its frames and its dropout from (seed, epoch) alone. If the run is complete already,
     the model is left as it is: the files hold the result. Every epoch prints a line; `progress` adds a bar for its
@@ -123,21 +134,24 @@ def train(
     curve, selected = _resume(folder, trained, optimizer)
     steps = settings.epochs * len(loader)
     for epoch in range(len(curve), settings.epochs):
+        if is_flat([row["val_r1"] for row in curve], settings.patience):
+            break
         torch.manual_seed(_mix(seed, epoch))
         shuffle.manual_seed(_mix(seed, epoch))
         data.draw = (seed, epoch)
         with tqdm(
             loader, f"seed {seed}, epoch {epoch + 1}/{settings.epochs}", unit="step", disable=not progress
         ) as bar:
-            terms = _epoch(accelerator, model, optimizer, bar, settings, epoch * len(loader), steps)
-        score = mean_recall(model, validation)
-        best = max((row["val_mean_recall"] for row in curve), default=-1.0)
+            keep = _Kept(folder, trained, settings.keep_steps)
+            terms = _epoch(accelerator, model, optimizer, bar, settings, epoch * len(loader), steps, keep)
+        score = recall_at_1(model, validation)
+        best = max((row["val_r1"] for row in curve), default=-1.0)
         curve.append({"seed": seed, "epoch": epoch + 1, "step": (epoch + 1) * len(loader)} | terms)
-        curve[-1]["val_mean_recall"] = score
+        curve[-1]["val_r1"] = score
         if score > best:
             selected = {name: p.detach().cpu().clone() for name, p in trained.items()}
         if settings.keep_epochs:
-            save_file(_weights(trained), folder / f"after-{epoch + 1:04d}.safetensors")
+            keep.write(curve[-1]["step"])
         _store(folder, trained, selected, optimizer, curve)
         print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
     save_file(selected, folder / "selected.safetensors")
@@ -151,7 +165,7 @@ def train(
 
 CLOCK = ["seconds", "items_per_second", "data_wait_share"]  # what was measured; all else is the same everywhere
 EPOCH = (
-    "seed {seed}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation recall {val_mean_recall:.1f}, "
+    "seed {seed}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation R@1 {val_r1:.1f}, "
     "{items_per_second:.0f} texts/s, {data_wait_share:.0%} of the time waiting for data"
 )
 
@@ -160,11 +174,24 @@ def _weights(trained: dict) -> dict:
     return {name: p.detach().cpu().contiguous() for name, p in trained.items()}
 
 
+class _Kept(NamedTuple):
+    """Weights that are kept while training goes on: after the steps `steps`, in `folder`."""
+
+    folder: Path
+    trained: dict
+    steps: tuple[int, ...]
+
+    def write(self, step: int) -> None:
+        save_file(_weights(self.trained), self.folder / f"after-{step:06d}.safetensors")
+
+
 def _mix(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps: int) -> dict[str, float]:
+def _epoch(
+    accelerator, model, optimizer, batches, settings, before: int, steps: int, keep: _Kept
+) -> dict[str, float]:
     model.train()
     sums: dict[str, float] = {}
     start = waited = time.perf_counter()
@@ -183,6 +210,8 @@ def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps:
         accelerator.backward(loss["total"])
         accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         optimizer.step()
+        if before + number in keep.steps:
+            keep.write(before + number)
         sums = {name: sums.get(name, 0.0) + term.item() for name, term in loss.items()}
         waited = time.perf_counter()
         batches.set_postfix(loss=f"{sums['total'] / number:.3g}", refresh=False)

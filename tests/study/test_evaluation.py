@@ -42,9 +42,9 @@ def folders(corpus, tmp_path_factory):
             model.save_pretrained(folder)
             if method == "glscl":
                 trained = {f"head.{name}": weight for name, weight in model.head.state_dict().items()}
-                save_file(trained, folder / "after-0002.safetensors")
-                save_file({name: 0.5 * weight for name, weight in trained.items()}, folder / "after-0001.safetensors")
-                pd.DataFrame({"epoch": [1, 2], "val_mean_recall": [10.0, 20.0]}).to_csv(folder / "curve.csv")
+                save_file(trained, folder / "after-000002.safetensors")
+                save_file({name: 0.5 * weight for name, weight in trained.items()}, folder / "after-000001.safetensors")
+                pd.DataFrame({"epoch": [1, 2], "step": [1, 2], "val_r1": [10.0, 20.0]}).to_csv(folder / "curve.csv")
         settings = {"method": head, "model": {"temporal_layers": 1}, "train": {"batch_size": 8}}
         (found.work / "train" / method / "settings.json").write_text(json.dumps(settings))
     found.described.mkdir()
@@ -111,7 +111,7 @@ def test_a_re_ranked_video_stays_among_the_candidates(found):
 
 def test_the_other_epochs_are_the_last_and_the_best_on_the_test_split(found, folders, corpus):
     split, folder = corpus["prepared"].split("test"), folders.work / "train/glscl/seed-0"
-    each = [evaluate(load_run(folder, name), split)["t2v"]["rank"] for name in ("after-0001", "after-0002")]
+    each = [evaluate(load_run(folder, name), split)["t2v"]["rank"] for name in ("after-000001", "after-000002")]
     ranks = {run.selection: run.queries["t2v"]["rank"] for run in found.runs if run[:3] == ("glscl", "test", 0)}
     np.testing.assert_array_equal(ranks["last"], each[1])
     np.testing.assert_array_equal(ranks[ON_TEST], max(each, key=lambda rank: (rank < 1).mean()))

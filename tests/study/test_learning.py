@@ -10,7 +10,7 @@ from glscl.study.learning import Learning, learn
 def learning():
     """Two seeds of two epochs: seed 0 is best after the second, seed 1 after the first."""
     rows = [(0, 1, 5, 2.0, 40.0), (0, 2, 10, 1.0, 50.0), (1, 1, 5, 3.0, 60.0), (1, 2, 10, 2.0, 30.00004)]
-    curves = pd.DataFrame(rows, columns=["seed", "epoch", "step", "loss_total", "val_mean_recall"])
+    curves = pd.DataFrame(rows, columns=["seed", "epoch", "step", "loss_total", "val_r1"])
     clocks = curves[["seed", "epoch"]].assign(
         seconds=[30, 30, 40, 20], items_per_second=[1, 2, 3, 4], data_wait_share=0.1
     )
@@ -19,7 +19,7 @@ def learning():
 
 def test_the_mean_curve_is_over_seeds_and_holds_no_clock(learning):
     table = learning.mean_curve()
-    assert list(table) == ["epoch", "step", "loss_total", "val_mean_recall"]
+    assert list(table) == ["epoch", "step", "loss_total", "val_r1"]
     assert table.values.tolist() == [[1, 5, 2.5, 50], [2, 10, 1.5, 40]]
 
 

@@ -110,11 +110,11 @@ def test_a_kept_run_can_be_loaded_and_read_and_holds_nothing_measured(train_in, 
     curves, _ = train_in(tmp_path, [3], keep_epochs=True)
     folder = tmp_path / "out/seed-3"
     assert isinstance(GLSCL.from_pretrained(folder), GLSCL)
-    assert f"Epoch {curves['val_mean_recall'].idxmax() + 1} of 2" in (folder / "README.md").read_text()
+    assert f"Epoch {curves['val_r1'].idxmax() + 1} of 2" in (folder / "README.md").read_text()
     last = load_file(folder / "last.safetensors")
     found = load_run(folder, "last").state_dict()
     assert all(torch.equal(found[name].cpu(), weight) for name, weight in last.items())
-    first, second = (load_file(folder / f"after-000{epoch}.safetensors") for epoch in (1, 2))
+    first, second = (load_file(folder / f"after-{step:06d}.safetensors") for step in curves["step"])
     assert all(torch.equal(second[name], weight) for name, weight in last.items())
     assert not all(torch.equal(first[name], weight) for name, weight in last.items())
     settings = json.loads((tmp_path / "out/settings.json").read_text())

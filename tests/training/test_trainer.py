@@ -11,7 +11,14 @@ from safetensors.torch import load_file
 
 from glscl.methods import METHODS
 from glscl.training import trainer
-from glscl.training.trainer import TrainSettings, learning_rate_factor, mean_recall, parameter_groups, train
+from glscl.training.trainer import (
+    TrainSettings,
+    is_flat,
+    learning_rate_factor,
+    parameter_groups,
+    recall_at_1,
+    train,
+)
 
 SETTINGS = {"epochs": 3, "batch_size": 32, "lr_new": 1e-3, "lr_clip": 1e-4, "weight_decay": 0.2}
 SETTINGS |= {"warmup": 0.1, "clip_grad": 1.0, "backbone": "frozen"}
@@ -45,11 +52,11 @@ def epochs(monkeypatch):
     """Of the epochs from now on: `trained`, the steps before each; `stop`, the steps before one that is interrupted."""
     original, epochs = trainer._epoch, SimpleNamespace(trained=[], stop=None)
 
-    def epoch(accelerator, model, optimizer, batches, settings, before, steps):
+    def epoch(accelerator, model, optimizer, batches, settings, before, steps, keep):
         if before == epochs.stop:
             raise KeyboardInterrupt
         epochs.trained.append(before)
-        return original(accelerator, model, optimizer, batches, settings, before, steps)
+        return original(accelerator, model, optimizer, batches, settings, before, steps, keep)
 
     monkeypatch.setattr(trainer, "_epoch", epoch)
     return epochs
@@ -96,12 +103,45 @@ def test_training_learns_and_leaves_a_frozen_clip_alone(corpus, run, tmp_path):
 
 def test_the_selected_weights_are_those_of_the_best_epoch_on_the_validation_split(corpus, run, tmp_path):
     trained, curve = run(tmp_path, keep_epochs=True)
-    best = curve["val_mean_recall"].idxmax()
-    assert_equal(weights(tmp_path, "selected"), weights(tmp_path, f"after-{best + 1:04d}"))
-    assert_equal(weights(tmp_path), weights(tmp_path, "after-0003"))
+    best = curve.loc[curve["val_r1"].idxmax(), "step"]
+    assert_equal(weights(tmp_path, "selected"), weights(tmp_path, f"after-{best:06d}"))
+    assert_equal(weights(tmp_path), weights(tmp_path, "after-000009"))
     trained.load_state_dict(trained.state_dict() | weights(tmp_path, "selected"))
-    found = mean_recall(trained, corpus["prepared"].split("val"))
-    assert found == pytest.approx(curve["val_mean_recall"].max(), abs=1e-6)
+    found = recall_at_1(trained, corpus["prepared"].split("val"))
+    assert found == pytest.approx(curve["val_r1"].max(), abs=1e-6)
+
+
+def test_the_weights_of_single_steps_are_kept_and_change_nothing(run, tmp_path):
+    run(tmp_path / "plain")
+    run(tmp_path / "kept", keep_steps=(1, 2, 5))
+    kept = sorted(file.name for file in (tmp_path / "kept").glob("after-*"))
+    assert kept == ["after-000001.safetensors", "after-000002.safetensors", "after-000005.safetensors"]
+    assert_equal(weights(tmp_path / "plain"), weights(tmp_path / "kept"))
+    _, curve = run(tmp_path / "short", epochs=1, captions_per_video=2, keep_steps=(3,))
+    assert curve["step"].iloc[-1] == 3
+    assert_equal(weights(tmp_path / "short"), weights(tmp_path / "short", "after-000003"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "flat"),
+    [
+        ([10, 20, 20.4, 20.4], 2, True),
+        ([10, 20, 20.4, 20.5], 2, False),
+        ([20, 10], 1, True),
+        ([20], 1, False),
+        ([20, 20, 20, 20], 0, False),
+    ],
+)
+def test_training_is_flat_where_the_last_epochs_gained_little(scores, patience, flat):
+    assert is_flat(scores, patience) == flat
+
+
+def test_training_stops_where_validation_is_flat(run, tmp_path, monkeypatch):
+    scores = iter([1.0, 5.0, 5.0, 5.0, 9.0])
+    monkeypatch.setattr(trainer, "recall_at_1", lambda *given: next(scores))
+    _, curve = run(tmp_path, epochs=5, patience=2)
+    assert curve["val_r1"].tolist() == [1.0, 5.0, 5.0, 5.0]
+    assert (tmp_path / "selected.safetensors").exists()
 
 
 def test_what_was_measured_lies_in_a_file_of_its_own(run, tmp_path):

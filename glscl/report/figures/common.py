@@ -149,20 +149,20 @@ def with_media(figure: go.Figure, media: dict[str, str], captions: list[str]) ->
 
 
 def curves(curve: pd.DataFrame) -> go.Figure:
-    """Validation recall and training loss against steps, one line per seed; a star marks the selected epoch.
+    """Validation R@1 and training loss against steps, one line per seed; a star marks the selected epoch.
 
-    curve: columns seed, step, val_mean_recall (percent) and loss_total, one row per seed and epoch.
+    curve: columns seed, step, val_r1 (percent) and loss_total, one row per seed and epoch.
     """
-    figure = make_subplots(1, 2, subplot_titles=("mean recall on validation, %", "loss in training"))
+    figure = make_subplots(1, 2, subplot_titles=("R@1 on validation, %", "loss in training"))
     for colour, (seed, run) in zip(cycle(PALETTE), curve.groupby("seed"), strict=False):
         style = {"legendgroup": seed, "line_color": colour, "mode": "lines+markers"}
-        figure.add_scatter(x=run["step"], y=run["val_mean_recall"], name=f"seed {seed}", **style, row=1, col=1)
+        figure.add_scatter(x=run["step"], y=run["val_r1"], name=f"seed {seed}", **style, row=1, col=1)
         figure.add_scatter(x=run["step"], y=run["loss_total"], showlegend=False, **style, row=1, col=2)
-        best = run.loc[[run["val_mean_recall"].idxmax()]]
+        best = run.loc[[run["val_r1"].idxmax()]]
         star = {"symbol": "star", "size": 15, "color": colour}
         figure.add_scatter(
             x=best["step"],
-            y=best["val_mean_recall"],
+            y=best["val_r1"],
             mode="markers",
             marker=star,
             legendgroup=seed,
