@@ -1,6 +1,7 @@
 """The look of every page of a report."""
 
 import html
+from decimal import Decimal
 
 STYLE = """
 :root { color-scheme: light; }
@@ -69,14 +70,16 @@ details.provenance { margin: 1.2em 0; }
 .ledger td { vertical-align: top; }
 .ledger small { color: #555; white-space: normal; }
 .ledger details p, .ledger details ul { font-size: 14px; margin: .5em 0; padding-left: 18px; }
-.ledger i { color: #555; }
+.ledger tr.beside td { border-top: 0; padding-top: 0; }
+.ledger tr.decided td { border-bottom: 0; padding-bottom: 2px; }
+.ledger .columns { display: grid; grid-template-columns: 1fr 1fr; gap: 24px; font-size: 14px; }
 .verdict { display: inline-block; padding: 1px 8px; border-radius: 10px; font-size: 14px; background: #e8e8e8; }
 .verdict { white-space: nowrap; font-weight: 600; }
 .verdict[data-verdict="supported"] { background: #cdeee2; }
 .verdict[data-verdict="not decided here"] { background: #fbeccb; }
 .verdict[data-verdict="contradicted"] { background: #f9d8c6; }
 @media (max-width: 600px) {
-  .cards { grid-template-columns: 1fr; }
+  .cards, .ledger .columns { grid-template-columns: 1fr; }
   .panels { overflow-x: auto; }
   .panels .plotly-graph-div { min-width: 620px; }
   .wide { display: none; }
@@ -131,4 +134,4 @@ def facts_table(facts: dict, summary: str = "What the numbers rest on") -> str:
 
 def significant(value: float) -> str:
     """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862."""
-    return f"{float(f'{value:.3g}'):,.12g}"
+    return f"{Decimal(f'{value:.3g}'):,f}"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from glscl.report.page import significant
 
+DASH = "\N{EN DASH}"  # of a cell without a value
 # A number with a unit, the end of a range, an interval or a remark, or a dash for none.
 VALUE = r"[-+\N{MINUS SIGN}]?[\d.,]+(e[-+]?\d+)?"
 NUMBER = re.compile(rf"\N{{EN DASH}}|{VALUE}( to {VALUE})?( ?%| [A-Za-z\N{{MICRO SIGN}}]{{1,3}}| \*)?( [\[(].*[\])])?")
@@ -22,7 +23,7 @@ def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | 
 
     def text(value) -> str:
         if pd.isna(value):
-            return "\N{EN DASH}"
+            return DASH
         return f"{value:.1f}" if isinstance(value, float) else html.escape(str(value))
 
     columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
@@ -72,41 +73,34 @@ def cards_html(cards: list[Card]) -> str:
     return f'<ol class="cards">{"".join(items)}</ol>'
 
 
-def ledger_html(claims: list[dict], unfolded: bool = False, run: str = "verdict", beside: dict | None = None) -> str:
-    """Claims as a table: verdict, what decides it, where it would change, and published and measured context.
+def ledger_html(claims: list[dict], run: str = "verdict", beside: dict | None = None) -> str:
+    """Claims as a table: verdict, the number that decides it, and the threshold at which it would change.
 
-    Test, scope and context are folded away, or not. All text is escaped. claims: as `glscl.study.claims.read_ledger`
-    gives them. run: heading of their verdicts. beside: claims of other runs, by heading, whose verdicts stand in
-    columns of their own.
+    Test, scope, and what is published and measured beside it are folded away under each claim. All text is escaped.
+    claims: as `glscl.study.claims.read_ledger` gives them. run: heading of their verdicts. beside: claims of other
+    runs, by heading, whose verdicts stand in columns of their own.
     """
     runs = {run: claims} | (beside or {})
     verdicts = {name: {claim["claim"]: claim["verdict"] for claim in those} for name, those in runs.items()}
-    heads = ["claim of the abstract", *runs, "what decides", "published", "measured here"]
+    heads = ["claim of the abstract", *runs, "what decides", "would change at"]
     head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
     rows = []
     for claim in claims:
-        about = f"<p>{html.escape(claim['test'])} <small>{html.escape(claim['scope'])}</small></p>"
-        cells = [f"<td>{html.escape(claim['claim'])}{_folded('test and scope', about, unfolded)}</td>"]
+        cells = [f"<td>{html.escape(claim['claim'])}</td>"]
         cells += [
             f'<td class="verdicts" data-run="{html.escape(name) if len(runs) > 1 else ""}">'
             f"{_verdict_html(given.get(claim['claim'], ''))}</td>"
             for name, given in verdicts.items()
         ]
-        cells += [f"<td>{_deciding_html(claim)}</td>"]
-        cells += [
-            f"<td>{_context_html(claim, kinds, unfolded)}</td>" for kinds in (["published"], ["measured", "time"])
-        ]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+        cells += [f"<td>{_deciding_html(claim)}</td>", f"<td>{turning(claim) or DASH}</td>"]
+        rows.append(f'<tr class="decided">{"".join(cells)}</tr>')
+        rows.append(f'<tr class="beside"><td colspan="{len(heads)}">{_beside_html(claim)}</td></tr>')
     return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def _folded(summary: str, content: str, unfolded: bool) -> str:
-    return f"<details{' open' * unfolded}><summary><small>{summary}</small></summary>{content}</details>"
 
 
 def _verdict_html(verdict: str) -> str:
     verdict = html.escape(verdict)
-    return f'<span class="verdict" data-verdict="{verdict}">{verdict}</span>' if verdict else "\N{EN DASH}"
+    return f'<span class="verdict" data-verdict="{verdict}">{verdict}</span>' if verdict else DASH
 
 
 def deciding(claim: dict) -> dict | None:
@@ -137,23 +131,34 @@ def turning(claim: dict) -> str:
 
 def _deciding_html(claim: dict) -> str:
     if (finding := deciding(claim)) is None:
-        return "<small>no finding</small>"
+        return DASH
     return (
         f"{html.escape(finding['text'])}: <b>{with_interval(finding)}</b>; the claim holds {condition(finding)}. "
-        f"<small>The verdict would change at {turning(claim)}. {_place_html(finding)}</small>"
+        f"<small>{_place_html(finding)}</small>"
     )
 
 
-def _context_html(claim: dict, kinds: list[str], unfolded: bool) -> str:
-    found = [one for one in claim["evidence"] if one["threshold"] is None and one["kind"] in kinds]
-    if not found:
-        return "\N{EN DASH}"
+def _beside_html(claim: dict) -> str:
+    context = [finding for finding in claim["evidence"] if finding["threshold"] is None]
+    columns = {
+        "Published": [finding for finding in context if finding["kind"] == "published"],
+        "Measured here": [finding for finding in context if finding["kind"] != "published"],
+    }
+    counts = ", ".join(f"{title.lower()} ({len(found)})" for title, found in columns.items())
     listed = "".join(
-        f"<li>{html.escape(one['text'])}: <b>{with_interval(one)}</b>{', on this machine' * (one['kind'] == 'time')} "
-        f"{_place_html(one)}</li>"
-        for one in found
+        f"<div><b>{title}</b><ul>{''.join(map(_finding_html, found)) or '<li>none</li>'}</ul></div>"
+        for title, found in columns.items()
     )
-    return _folded(f"{len(found)} finding{'s' * (len(found) > 1)}", f"<ul>{listed}</ul>", unfolded)
+    about = f"<p>{html.escape(claim['test'])} <small>{html.escape(claim['scope'])}</small></p>"
+    return (
+        f"<details><summary><small>Test, scope, {counts}</small></summary>{about}"
+        f'<div class="columns">{listed}</div></details>'
+    )
+
+
+def _finding_html(finding: dict) -> str:
+    timed = ", a time of one machine" if finding["kind"] == "time" else ""
+    return f"<li>{html.escape(finding['text'])}: <b>{with_interval(finding)}</b>{timed} {_place_html(finding)}</li>"
 
 
 def _place_html(finding: dict) -> str:
