@@ -23,8 +23,11 @@ def chance(items: int) -> dict[str, float]:
     return recalls | {"MdR": (items + 1) / 2, "MnR": (items + 1) / 2, f"mAP@{DEPTH}": precision}
 
 
-def oracle(folder: str | Path, split: Split) -> np.ndarray | None:
-    """Scores (texts, videos) of a matcher that knows every event, or None where the corpus has no table of events."""
+def oracle(folder: str | Path, split: Split, kind: str = "ordered") -> np.ndarray | None:
+    """Scores (texts, videos) of a matcher that knows every event, or None where the corpus has no table of events.
+
+    kind: as in `glscl.bundled.oracle.oracle_scores`.
+    """
     folder = Path(folder)
     if not (folder / "events.csv").exists():
         return None
@@ -32,7 +35,7 @@ def oracle(folder: str | Path, split: Split) -> np.ndarray | None:
     if written["caption"].tolist() != split.captions["text"].tolist():
         raise ValueError(f"the captions of {folder} changed since they were prepared; run the prepare stage again.")
     events = pd.read_csv(folder / "events.csv").set_index("video").loc[split.videos].reset_index()
-    return oracle_scores(written, events)
+    return oracle_scores(written, events, kind)
 
 
 def bag_of_words_ridge(

@@ -25,8 +25,9 @@ from glscl.data.frame_store import FrameStore
 from glscl.encoding import encode_split, evaluate
 from glscl.evaluation.baselines import bag_of_words_ridge, oracle
 from glscl.evaluation.comparisons import ZERO_SHOT
-from glscl.evaluation.postprocessing import post_processed
-from glscl.evaluation.results import LEAK, ON_TEST, Run
+from glscl.evaluation.postprocessing import as_published, post_processed
+from glscl.evaluation.results import LEAK, ON_TEST, WITHOUT_BIAS, Run
+from glscl.evaluation.twins import twin_accuracy
 from glscl.methods import METHODS
 from glscl.metrics import per_query, ranks, summarise
 from glscl.rivals.cross_encoder import CrossEncoder, rerank
@@ -43,8 +44,9 @@ BUILDING = threading.Lock()  # transformers replaces functions of torch while it
 class Galleries(NamedTuple):
     """What models are evaluated on.
 
-    splits: by name; those that begin with `test` are test splits. bank: training queries that post-processing looks
-    at, None where nothing is trained. depth: videos of each text that the cross-encoder re-ranks, at most.
+    splits: by name; those that begin with `test` are test splits, and `twin_<kind>` false texts of the test split.
+    bank: training queries that post-processing looks at, None where nothing is trained. depth: videos of each text that
+    the cross-encoder re-ranks, at most.
     """
 
     splits: dict[str, Split]
@@ -56,13 +58,19 @@ class Galleries(NamedTuple):
         """The test splits by name."""
         return {name: split for name, split in self.splits.items() if name.startswith("test")}
 
+    @property
+    def twins(self) -> dict[str, Split]:
+        """False texts of the test split, by kind."""
+        return {name.removeprefix("twin_"): split for name, split in self.splits.items() if name.startswith("twin_")}
+
 
 @dataclass
 class Evaluated:
     """What one model gave.
 
     runs: of the selected epoch, one per test split. epochs: of other epochs. processed: after post-processing.
-    scores: {split: (texts, videos)}, where they are kept. half: {dtype: what half precision changes}. validation: R@1
+    scores: {split: (texts, videos)}, where they are kept. twins: {kind: (texts,)}, whether the true text scores higher
+    than its twin. half: {dtype: what half precision changes}. validation: R@1
     of the cross-encoder over all pairs and re-ranking. seconds: measured.
     """
 
@@ -70,6 +78,7 @@ class Evaluated:
     epochs: list[Run] = field(default_factory=list)
     processed: list[Run] = field(default_factory=list)
     scores: dict[str, Tensor] = field(default_factory=dict)
+    twins: dict[str, np.ndarray] = field(default_factory=dict)
     half: dict[str, dict] = field(default_factory=dict)
     validation: dict | None = None
     seconds: float = 0.0
@@ -165,17 +174,20 @@ def _scored(
     tests, test = galleries.tests, galleries.splits["test"]
     embedded = {name: encode_split(model, split) for name, split in tests.items()}
     scores = {name: similarity_matrix(model, *embeddings) for name, embeddings in embedded.items()}
-    runs = [Run(method, name, seed, "selected", _queries(scores[name], split)) for name, split in tests.items()]
+    bank = encode_split(model, galleries.bank)
+    runs = []
+    for name, split in tests.items():
+        queries = as_published(model, scores[name], embedded[name], bank, split.video_of_text.numpy())
+        runs.append(Run(method, name, seed, "selected", queries))
 
     own, right = _of_test(runs), test.video_of_text.numpy()
-    bank = encode_split(model, galleries.bank)
     processed = post_processed(model, scores["test"], embedded["test"], bank, right)
-    if isinstance(model, TMASS) and len(test) == len(test.videos):
-        model.config.released_evaluation = True
-        processed[LEAK] = _queries(similarity_matrix(model, *embedded["test"]), test)
-        model.config.released_evaluation = False
+    if model.config.contrastive == "ncl":
+        processed[WITHOUT_BIAS] = _queries(scores["test"], test)
+    if isinstance(model, TMASS):
+        processed |= _other_noise(model, embedded["test"], test)
 
-    full, changes = own.queries["t2v"]["rank"], {}
+    full, changes = ranks(scores["test"].numpy(), right), {}
     for dtype in half:
         found = ranks(similarity_matrix(model, *embedded["test"], dtype=dtype).numpy(), right)
         points = 100 * float((found < 1).mean() - (full < 1).mean())
@@ -188,8 +200,24 @@ def _scored(
         runs,
         processed=[own._replace(processing=name, queries=queries) for name, queries in processed.items()],
         scores={name: scores[name] for name in keep},
+        twins=twin_accuracy(model, test, galleries.twins, embedded["test"]),
         half=changes,
     )
+
+
+def _other_noise(model: TMASS, embedded: tuple, test: Split) -> dict[str, dict]:
+    """T-MASS with other noise in evaluation than the setting says, and its released evaluation, which leaks."""
+    config, found = model.config, {}
+    given = config.noise
+    for noise in [kind for kind in ("bank", "fresh", "none") if kind != given]:
+        config.noise = noise
+        found[f"noise: {noise}"] = _queries(similarity_matrix(model, *embedded), test)
+    config.noise = given
+    if len(test) == len(test.videos):
+        config.released_evaluation = True
+        found[LEAK] = _queries(similarity_matrix(model, *embedded), test)
+        config.released_evaluation = False
+    return found
 
 
 def _of_test(runs: list[Run]) -> Run:
@@ -220,22 +248,25 @@ def _re_ranked(
         return rerank(model.head, *embeddings, first[name], depth).numpy()
 
     test = galleries.splits["test"]
-    run = Run(method, "test", seed, "selected", _queries(re_ranked("test", encode_split(model, test)), test))
+    embedded = encode_split(model, test)
+    run = Run(method, "test", seed, "selected", _queries(re_ranked("test", embedded), test))
+    found = Evaluated([run], twins=twin_accuracy(model, test, galleries.twins, embedded))
     if not validate:
-        return Evaluated([run])
+        return found
     validation = galleries.splits["val"]
     embeddings = encode_split(model, validation)
     scores = {"all_pairs": similarity_matrix(model, *embeddings).numpy(), "re_ranked": re_ranked("val", embeddings)}
     right = validation.video_of_text.numpy()
-    recalls = {name: 100 * float((ranks(found, right) < 1).mean()) for name, found in scores.items()}
-    return Evaluated([run], validation=recalls | {"seed": seed, "texts": len(validation)})
+    recalls = {name: 100 * float((ranks(each, right) < 1).mean()) for name, each in scores.items()}
+    found.validation = recalls | {"seed": seed, "texts": len(validation)}
+    return found
 
 
-def reference_runs(corpus: PreparedCorpus, galleries: Galleries, source: Path) -> list[Run]:
+def reference_runs(corpus: PreparedCorpus, galleries: Galleries, source: Path | None) -> list[Run]:
     """Runs of the reference rows on every test split: zero-shot CLIP, bag-of-words ridge regression, the oracle.
 
-    source: folder of the corpus. A row is absent where it needs what is not there: a pre-trained CLIP, a training
-    split, a table of the drawn events.
+    source: folder of the corpus, None for one without videos. A row is absent where it needs what is not there: a
+    pre-trained CLIP, a training split, videos, a table of the drawn events.
     """
     tests = galleries.tests
     found: dict[str, dict[str, dict]] = {name: {} for name in tests}
@@ -245,12 +276,12 @@ def reference_runs(corpus: PreparedCorpus, galleries: Galleries, source: Path) -
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         for name, split in tests.items():
             found[name][ZERO_SHOT] = evaluate(model, split)
-    if "train" in galleries.splits:
+    if source and "train" in galleries.splits:
         store = FrameStore(corpus.folder / "frames")
         scores = bag_of_words_ridge(galleries.splits["train"], list(tests.values()), store)
         for (name, split), of_split in zip(tests.items(), scores, strict=True):
             found[name][RIDGE] = _queries(of_split, split)
     for name, split in tests.items():
-        if (known := oracle(source, split)) is not None:
+        if source and (known := oracle(source, split)) is not None:
             found[name]["oracle"] = _queries(known, split)
     return [Run(row, name, None, "none", queries) for name, of in found.items() for row, queries in of.items()]

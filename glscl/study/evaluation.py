@@ -6,11 +6,13 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from glscl.data.dataset import PreparedCorpus
-from glscl.evaluation.baselines import chance
+from glscl.bundled.oracle import KINDS
+from glscl.data.dataset import PreparedCorpus, Split
+from glscl.evaluation.baselines import chance, oracle
 from glscl.evaluation.comparisons import ZERO_SHOT, verdict_counts
 from glscl.evaluation.results import (
     DIRECTIONS,
@@ -26,10 +28,13 @@ from glscl.evaluation.results import (
     shown,
     summary,
 )
+from glscl.evaluation.statistics import holm
+from glscl.evaluation.twins import twin_table
 from glscl.files import write_json, write_table
+from glscl.metrics import ranks
 from glscl.report.figures.common import forest
 from glscl.report.tables import results_html
-from glscl.study.evaluated_models import OWN, RIDGE, Galleries, evaluate_models, reference_runs
+from glscl.study.evaluated_models import OWN, RIDGE, Evaluated, Galleries, evaluate_models, reference_runs
 from glscl.study.project import Folders, commit, hardware
 
 COMPARED = ["R@1", "R@5", "R@10"]  # of GLSCL minus each method
@@ -96,15 +101,22 @@ def evaluate_study(
     found = evaluate_models(folders.work / "train", prepared, galleries, methods, seeds, first_stage)
     models = found.values()
     runs = [run for one in models for run in one.runs] + [run for one in models for run in one.epochs]
-    runs += reference_runs(prepared, galleries, Path(corpus["folder"]))
+    source = Path(corpus["folder"]) if "folder" in corpus else None
+    runs += reference_runs(prepared, galleries, source)
     runs += [run for one in models for run in one.processed]
 
     layers = {method: settings["model"]["temporal_layers"] for method, settings in trained.items()}
     table = full_table(runs, galleries, layers)
     others = [method for method in methods if method != OWN] if OWN in methods else []
+    data = _json(folders.described / "data.json")
+    over_control = over_controls(runs, {m: control_of(settings, first_stage) for m, settings in trained.items()})
     metrics = {
         "methods": _by_method(table),
         "glscl_minus": differences(runs, OWN, others, COMPARED),
+        "over_control": over_control,
+        "did_not_train": [method for method, gain in over_control.items() if not gain["low"] > 0],
+        "ceilings": data.get("ceilings") or oracle_ceilings(source, splits["test"]),
+        "twins": twins_of(found, methods, seeds, galleries),
         "temporal_layers": layers,
         "added": added(table),
         "half_precision": {f"{name}, {dtype}": one for (name, _), e in found.items() for dtype, one in e.half.items()},
@@ -119,7 +131,6 @@ def evaluate_study(
 
     about = {"dataset": dataset, "partition": corpus.get("partition", "")}
     about |= {name: inputs[name] for name in ("frames", "words")}
-    data = _json(folders.described / "data.json")
     about |= {name: data[name] for name in ("missing", "sampling", "offsets", "quality")}
     every = rows(runs, splits, **about, backbone=inputs["backbone"], selection_rule=SELECTION_RULE)
     every["batch"] = every["method"].map({name: settings["train"]["batch_size"] for name, settings in trained.items()})
@@ -130,6 +141,49 @@ def evaluate_study(
     measured = {"commit": commit(), "hardware": hardware()}
     measured |= {"seconds": time.perf_counter() - start, "seconds_of_methods": seconds}
     return Evaluation(runs, table, every, metrics, measured)
+
+
+def control_of(settings: dict, first_stage: str) -> str:
+    """What a trained method must beat: the first stage for a re-ranker, else CLIP without training."""
+    return first_stage if settings["method"] == "cross_encoder" else ZERO_SHOT
+
+
+def over_controls(runs: list[Run], controls: dict[str, str]) -> dict[str, dict]:
+    """Text-to-video R@1 of each method minus its control, as `paired_difference`, and `control`: {method: ...}.
+
+    controls: {method: row that it must beat}. A method whose control was not evaluated is left out. P-values are
+    corrected over all, `p_holm`.
+    """
+    known = {run.name for run in runs}
+    chosen = {method: control for method, control in controls.items() if control in known}
+    found = {
+        method: differences(runs, method, [control], ["R@1"])[control]["R@1"] | {"control": control}
+        for method, control in chosen.items()
+    }
+    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p_holm"] = p
+    return found
+
+
+def oracle_ceilings(source: Path | None, test: Split) -> dict[str, dict[str, float]]:
+    """R@1 and R@10, percent, of matchers that know every drawn event; empty where the corpus has no such table."""
+    found = {}
+    for kind in KINDS:
+        if source and (scores := oracle(source, test, kind)) is not None:
+            place = ranks(scores, test.video_of_text.numpy())
+            found[kind] = {f"R@{k}": 100 * float((place < k).mean()) for k in (1, 10)}
+    return found
+
+
+def twins_of(
+    found: dict[tuple[str, int], Evaluated], methods: list[str], seeds: list[int], galleries: Galleries
+) -> dict[str, dict[str, dict]]:
+    """How often each method prefers the true text to its twin, `twin_table` by method."""
+    group = {kind: split.captions["video"].to_numpy() for kind, split in galleries.twins.items()}
+    return {
+        method: twin_table({kind: np.stack([found[method, s].twins[kind] for s in seeds]) for kind in group}, group)
+        for method in methods
+    }
 
 
 def _json(file: Path) -> dict:
