@@ -56,9 +56,6 @@ def mean_interval(values, group) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-crossed_interval = mean_interval  # the old name, which three studies still use
-
-
 def paired_difference(one, other, group, family: int = 1) -> dict:
     """Mean difference, one minus other, of two systems on the same queries, in the unit of the values.
 

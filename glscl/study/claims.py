@@ -161,8 +161,8 @@ CLAIMS = [
     ),
     Claim(
         "The primary approaches map both modalities into a common space or let them interact on entities, effectively.",
-        f"One head of either kind, {rules.COMMON_SPACE} and {rules.INTERACTING}, finds more than untrained CLIP in "
-        "R@1: the lower of the two gains is above 0.",
+        f"Of one head of either kind, {rules.COMMON_SPACE} and {rules.INTERACTING}, also the lesser adds more than "
+        f"{rules.EFFECTIVE:g} points of R@1 to untrained CLIP.",
         "Two heads that stand for their kind, no survey; measured on {corpora}.",
         rules.two_paradigms,
         context.two_paradigms,

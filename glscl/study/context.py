@@ -5,10 +5,10 @@ None of it decides. Functions have the names of the rules in `glscl.study.rules`
 
 import pandas as pd
 
-from glscl.study.costs import ENCODER, SHORT, shown_galleries
+from glscl.study.costs import ENCODER, SHORT, per_pair, shown_galleries
 from glscl.study.evidence import PUBLISHED, TIME, Evidence, Finding, own_ablations
 from glscl.study.published import FIVE, TEST_VIDEOS, comparable, own_tables
-from glscl.study.rules import COMMON_SPACE, INTERACTING, RELEASED, cost_rivals, per_pair, strongest_rival
+from glscl.study.rules import COMMON_SPACE, INTERACTING, RELEASED, cost_rivals, strongest_rival
 
 
 def _measured(text: str, interval: dict, result: str) -> Finding:
@@ -42,7 +42,7 @@ def _over_control(evidence: Evidence) -> list[tuple[str, dict]]:
 
 def two_paradigms(evidence: Evidence) -> list[Finding]:
     """Heads of either kind; what those that stand for them add on every corpus."""
-    work = {head: per_pair(evidence, head) for head in evidence.costs["heads"]}
+    work = per_pair(evidence.costs)
     common = sum(macs == work["mean_pooling"] for macs in work.values())
     kinds = {"one inner product per pair": common, "work on words or frames per pair": len(work) - common}
     found = [Finding(f"heads of this study with {kind}", count, "costs.heads") for kind, count in kinds.items()]
@@ -57,13 +57,13 @@ def two_paradigms(evidence: Evidence) -> list[Finding]:
 def rivals_are_expensive(evidence: Evidence) -> list[Finding]:
     """The paper's column, and the work of a search over that of CLIP's text encoder at two galleries."""
     found, encoder = _published_costs(evidence), evidence.costs["clip"][ENCODER]
+    work, released = per_pair(evidence.costs), per_pair(evidence.costs, "released")
     for head in cost_rivals(evidence):
         for gallery in shown_galleries(evidence.costs["galleries"]):
             text = f"{head}: work of a search of {gallery:,} videos over that of CLIP's text encoder, times"
-            found.append(Finding(text, gallery * per_pair(evidence, head) / encoder, "costs.search"))
+            found.append(Finding(text, gallery * work[head] / encoder, "costs.search"))
     text = "x_pool: work per pair as released over an exact form with the same scores, times"
-    wasted = per_pair(evidence, "x_pool", "released") / per_pair(evidence, "x_pool")
-    return [*found, Finding(text, wasted, "costs.heads")]
+    return [*found, Finding(text, released["x_pool"] / work["x_pool"], "costs.heads")]
 
 
 def _published_costs(evidence: Evidence) -> list[Finding]:
@@ -99,7 +99,7 @@ def global_interaction_is_free(evidence: Evidence) -> list[Finding]:
 def queries_capture_concepts(evidence: Evidence) -> list[Finding]:
     """Statistics of the concepts on every corpus, lowest and highest seed; what the local interaction adds to R@1."""
     found = _own_ablation(evidence, "local interaction")
-    for corpus, result in evidence.of("concepts"):
+    for corpus, result in evidence.of_glscl("concepts"):
         seeds = list(result["seeds"].values())
         shared = [seed["matched"] - seed["wrong_pair"] for seed in seeds]
         text = f"{corpus}: cosine of a concept in text and own video, minus in a wrong video; lowest and highest seed"
@@ -107,7 +107,21 @@ def queries_capture_concepts(evidence: Evidence) -> list[Finding]:
         for side in ("text", "video"):
             text = f"{corpus}: effective rank of the concepts of a {side}; lowest and highest seed"
             found.append(_over_seeds(text, [seed[f"rank_{side}"] for seed in seeds]))
-    return found + _contrasts(evidence, "local interaction", {"r1": "R@1"})
+    return found + _contrasts(evidence, "local interaction", {"r1": "R@1"}) + _uncollapsed(evidence)
+
+
+def _uncollapsed(evidence: Evidence) -> list[Finding]:
+    """The setting of the losses with the highest effective rank, and what it does to R@1."""
+    found = []
+    for corpus, result in evidence.of_glscl("losses"):
+        best = result["uncollapsed"]
+        text = f"{corpus}: effective rank under {best['name']}, the highest of all settings tried"
+        found.append(Finding(text, best["rank"], "losses.doses"))
+        if best["r1"]:
+            found.append(
+                _measured(f"{corpus}: R@1 under {best['name']} minus the full model", best["r1"], "losses.doses")
+            )
+    return found
 
 
 def _over_seeds(text: str, values: list[float]) -> Finding:
@@ -125,8 +139,7 @@ def _contrasts(evidence: Evidence, part: str, outcomes: dict[str, str]) -> list[
     """What a part does to some outcomes, with minus without, in each reading of the method."""
     return [
         _measured(f"{corpus}, {variant}: {what} with the {part} minus without", effects[name], "losses.contrasts")
-        for corpus, result in evidence.of("losses")
-        if "glscl" not in evidence.failed(corpus)
+        for corpus, result in evidence.of_glscl("losses")
         for variant, effects in sorted(result["contrasts"].get(part, {}).items(), key=lambda one: one[0] != RELEASED)
         for name, what in outcomes.items()
     ]
@@ -175,7 +188,7 @@ def comparable_to_the_best(evidence: Evidence) -> list[Finding]:
     found += _strongest(evidence)
     for corpus, result in evidence.of("transfer"):
         for shift, heads in result["shifts"].items():
-            if "glscl" in heads and "glscl" not in evidence.failed(corpus):
+            if "glscl" in heads and "glscl" not in result["did_not_train"][shift]:
                 text = f"{corpus}: R@1 of GLSCL minus untrained CLIP after the shift {shift}, zero-shot"
                 found.append(_measured(text, heads["glscl"]["over_untrained"], "transfer.over_untrained"))
     return found

@@ -32,19 +32,20 @@ class Place(NamedTuple):
 SHOWN = {
     "ledger.parameters": Place("12_ledger", "Table 1", "Weights of GLSCL's head"),
     "ledger.published": Place("12_ledger", "Table 2", "published rows that the rules use"),
-    "ledger.ablations": Place("12_ledger", "Table 3", "the paper's own ablation"),
+    "ledger.ablations": Place("12_ledger", "Table 3", "paper's own ablation"),
     "metrics.glscl_minus": Place("04_evaluate", "Figure 1", "GLSCL minus each method"),
     "metrics.over_control": Place("04_evaluate", "Table 1", "over its control"),
     "concepts.seeds": Place("05_concepts", "Table 1", "Statistics of the concept"),
-    "costs.queries": Place("06_costs", "Figure 1", "Time of one search"),
     "costs.over_glscl": Place("06_costs", "Table 1", "over GLSCL's"),
-    "costs.published": Place("06_costs", "Table 2", "column FLOPs"),
-    "costs.heads": Place("06_costs", "Table 3", "MACs of matrix products"),
-    "costs.search": Place("06_costs", "Table 6", "CLIP's text encoder"),
-    "costs.whole_matrix": Place("06_costs", "Figure 4", "1,000 texts with 1,000 videos"),
+    "costs.queries": Place("06_costs", "Figure 2", "Time of one search"),
+    "costs.published": Place("06_costs", "Table 4", "column FLOPs"),
+    "costs.heads": Place("06_costs", "Table 5", "MACs of matrix products"),
+    "costs.search": Place("06_costs", "Table 8", "CLIP's text encoder"),
+    "costs.whole_matrix": Place("06_costs", "Figure 6", "1,000 texts with 1,000 videos"),
     "benchmarks.rows": Place("08_benchmarks", "Table 1", "text to video"),
-    "losses.contrasts": Place("09_losses", "Table 1", "with minus without"),
-    "convergence.macs_to_goal": Place("10_convergence", "Table 2", "multiply-accumulates"),
+    "losses.contrasts": Place("09_losses", "Table 3", "what a part does to the concepts"),
+    "losses.doses": Place("09_losses", "Table 2", "Every condition"),
+    "convergence.macs_to_goal": Place("10_convergence", "Figure 3", "multiply-accumulates"),
     "transfer.over_untrained": Place("11_transfer", "Table 1", "The difference of Figure 2"),
 }
 
@@ -110,6 +111,10 @@ class Evidence(NamedTuple):
         """(dataset, JSON) of every corpus that has the stage: real benchmarks first, else in the order of the study."""
         found = [(dataset, stages[stage]) for dataset, stages in self.corpora.items() if stage in stages]
         return sorted(found, key=lambda one: self.benchmark(one[0]) is None)
+
+    def of_glscl(self, stage: str) -> list[tuple[str, dict]]:
+        """The same for a stage about GLSCL alone, without corpora on which it did not train."""
+        return [(dataset, found) for dataset, found in self.of(stage) if "glscl" not in self.failed(dataset)]
 
     def benchmark(self, dataset: str) -> str | None:
         """Which of the paper's five benchmarks a corpus is, None where it is none of them."""

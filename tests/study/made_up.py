@@ -101,12 +101,17 @@ def questions(benchmark: str = "none") -> dict[str, dict]:
             "contrasts": {
                 part: {variant: contrast(4.0, 0.4, -0.7) for variant in ("described", "released")} for part in parts
             },
+            "uncollapsed": {"name": "dropout 0, alpha 1", "rank": 4.5, "r1": effect(1.5)},
         },
         "convergence": {
             "answer": "Convergence answers.",
             "heads": {name: {"macs_to_goal": found, "reached": 3} for name, found in to_goal.items()},
         },
-        "transfer": {"answer": "Transfer answers.", "shifts": {"look": shifted, "length": shifted}},
+        "transfer": {
+            "answer": "Transfer answers.",
+            "shifts": {"look": shifted, "length": shifted},
+            "did_not_train": {"look": [], "length": []},
+        },
     }
 
 
