@@ -161,7 +161,7 @@ CLAIMS = [
     ),
     Claim(
         "The primary approaches map both modalities into a common space or let them interact on entities, effectively.",
-        f"Of one head of either kind, {rules.COMMON_SPACE} and {rules.INTERACTING}, also the lesser adds more than "
+        f"Both heads that stand for the two kinds, {rules.COMMON_SPACE} and {rules.INTERACTING}, add more than "
         f"{rules.EFFECTIVE:g} points of R@1 to untrained CLIP.",
         "Two heads that stand for their kind, no survey; measured on {corpora}.",
         rules.two_paradigms,

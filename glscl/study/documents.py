@@ -146,7 +146,7 @@ def _verdict(claim: dict) -> dict:
         "claim": claim["claim"],
         "verdict": claim["verdict"],
         "deciding number": found and with_interval(found),
-        "holds": found and condition(found),
+        "the claim holds": found and condition(found),
         "would change at": found and turning(claim),
     }
 
