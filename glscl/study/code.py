@@ -3,6 +3,7 @@
 python -m glscl.study.code
 """
 
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -22,7 +23,7 @@ def write_hashes(root: Path) -> None:
         write_text(root / f"work/code/{notebook.stem}.txt", hash_of(notebook, "glscl.study.parameters") + "\n")
     params = yaml.safe_load((root / "params.yaml").read_text())
     for profile in params["profiles"]:
-        for dataset in params["study"]["datasets"]:
+        for dataset in chain.from_iterable(params["study"].values()):
             write_text(root / f"work/{profile}/{dataset}/train/.keep", "\n")
 
 

@@ -10,7 +10,7 @@ import yaml
 
 LEVELS = ("", "profiles", "datasets", "methods")  # a later one replaces what an earlier one says
 OF_DATASETS = {"corpus", "inputs", "train", "model"}
-OF_METHODS = {"head", "train", "model"}
+OF_METHODS = {"head", "start", "train", "model"}
 
 
 def resolve(sections: dict) -> dict:
@@ -56,7 +56,8 @@ def _known(section: str, entries: dict, known) -> dict:
 def declared_by_stage(root: Path, name: str, items: dict) -> dict:
     """Sections of params.yaml that the DVC stage `name` declares, as {"section": value}.
 
-    items: the values of its matrix, such as {"profile": "quick"}. dvc.yaml is read here, as DVC takes seconds to do so.
+    items: the values of its matrix, such as {"profile": "quick"}, without the world, which the dataset tells. dvc.yaml
+    is read here, as DVC takes seconds to do so.
     """
     stages, params = yaml.safe_load((root / "dvc.yaml").read_text())["stages"], load_params(root)
     stage = name.partition("@")[0]
@@ -67,10 +68,20 @@ def declared_by_stage(root: Path, name: str, items: dict) -> dict:
 
     def value(found: re.Match) -> str:
         kind, _, item = found[1].partition(".")
+        if found[1] == "item.world":
+            return world_of(params, items["dataset"])
         return str(items[item] if kind == "item" else _entry(params, found[1]))
 
     names = [re.sub(r"\$\{([\w.]+)\}", value, section) for section in stages[stage].get("params", [])]
     return {name: _entry(params, name) for name in names}
+
+
+def world_of(params: dict, dataset: str) -> str:
+    """Of which world a dataset is, `features` or `videos`. Raises ValueError where `study` does not name it."""
+    for world, datasets in params["study"].items():
+        if dataset in datasets:
+            return world
+    raise ValueError(f"`study` of params.yaml should name {dataset}, it has {params['study']}; add it to one list.")
 
 
 def _entry(params: dict, name: str):
