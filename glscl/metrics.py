@@ -1,10 +1,8 @@
-"""Ranks, recalls and their uncertainty.
+"""Ranks, recalls and mean average precision.
 
 The correct item is an explicit index, never an implied diagonal. Recalls and mean average precision are in percent;
 MdR and MnR count from 1. Scores that are not finite are refused.
 """
-
-from functools import lru_cache
 
 import numpy as np
 
@@ -105,38 +103,3 @@ def summarise(queries: dict[str, np.ndarray]) -> dict[str, float]:
 def retrieval_metrics(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, float]]:
     """Metrics of both directions: {"t2v": {"R@1": ..., ...}, "v2t": {...}}; arguments as in `per_query`."""
     return {direction: summarise(queries) for direction, queries in per_query(scores, video_of_text, ties).items()}
-
-
-def bootstrap(values, group, statistic: str = "mean", samples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean or median of `values`, resampling whole groups such as videos.
-
-    values: (queries,), or (runs, queries) for the mean over runs of the statistic. group: (queries,), hashable labels.
-    """
-    values = np.atleast_2d(np.asarray(values, dtype=float))
-    _, group = np.unique(group, return_inverse=True)
-    groups = group.max() + 1
-    drawn = times_drawn(groups, samples, seed)
-    if statistic == "mean":
-        total, count = np.bincount(group, values.mean(0)), np.bincount(group)
-        estimates = (drawn @ total) / (drawn @ count)
-    else:
-        estimates = np.mean([_medians(row, drawn[:, group]) for row in values], axis=0)
-    low, high = np.percentile(estimates, [2.5, 97.5])
-    return float(low), float(high)
-
-
-@lru_cache(maxsize=4)
-def times_drawn(groups: int, samples: int, seed: int) -> np.ndarray:
-    """How often each group is drawn in each bootstrap sample: (samples, groups), whole numbers as floats, read-only."""
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=samples).astype(float)
-    drawn.flags.writeable = False
-    return drawn
-
-
-def _medians(values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Median of values (queries,) repeated so many times, times (samples, queries) -> (samples,)."""
-    order = values.argsort()
-    passed = times[:, order].cumsum(1)
-    total = passed[:, -1:]
-    middle = [(passed > position).argmax(1) for position in ((total - 1) // 2, total // 2)]
-    return values[order][middle].mean(0)

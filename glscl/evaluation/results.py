@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from glscl.evaluation.statistics import holm, mean_interval, paired_difference
-from glscl.metrics import DEPTH, RECALLS, bootstrap, summarise
+from glscl.evaluation.statistics import holm, mean_interval, median_interval, paired_difference
+from glscl.metrics import DEPTH, RECALLS, summarise
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
 DIRECTIONS = ("t2v", "v2t")
@@ -87,7 +87,7 @@ def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[st
     percent[f"mAP@{DEPTH}"] = 100 * np.stack([run["ap"] for run in runs])
     found = {name: tuple(np.clip(mean_interval(values, group), 0, 100)) for name, values in percent.items()}
     found["MnR"] = tuple(np.maximum(mean_interval(rank + 1, group), 1))
-    return found | {"MdR": bootstrap(rank + 1, group, "median", samples)}
+    return found | {"MdR": median_interval(rank + 1, group, samples)}
 
 
 def rank_table(runs: list[Run]) -> pd.DataFrame:

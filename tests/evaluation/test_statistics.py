@@ -11,6 +11,7 @@ from glscl.evaluation.statistics import (
     holm,
     mcnemar,
     mean_interval,
+    median_interval,
     paired_difference,
     seed_interval,
     standard_error,
@@ -170,6 +171,20 @@ def test_systems_a_margin_apart_are_called_equivalent_in_about_five_simulations_
     rng = np.random.default_rng(11)
     called = [equivalent(against_zero(crossed(rng, 1.0)), 1.0) for _ in range(1000)]
     assert 0.02 <= np.mean(called) <= 0.07
+
+
+def test_the_interval_of_a_median_equals_medians_of_what_was_drawn():
+    rng = np.random.default_rng(3)
+    values, group = rng.integers(0, 30, (2, 50)).astype(float), rng.permutation(np.arange(50) // 2)
+    drawn = np.random.default_rng(0).multinomial(25, np.full(25, 1 / 25), size=300)
+    plain = [np.mean([np.median(np.repeat(row, times[group])) for row in values]) for times in drawn]
+    assert median_interval(values, group, samples=300) == pytest.approx(np.percentile(plain, [2.5, 97.5]))
+
+
+def test_intervals_of_a_median_cover_the_truth_about_95_times_in_100():
+    rng, group = np.random.default_rng(0), np.arange(200)
+    found = [median_interval(rng.exponential(size=(1, 200)), group, samples=250, seed=seed) for seed in range(200)]
+    assert 180 <= sum(low <= np.log(2) <= high for low, high in found) <= 199
 
 
 def test_the_interval_over_seeds_is_that_of_the_t_distribution():
