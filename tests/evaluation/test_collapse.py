@@ -1,4 +1,4 @@
-"""What the losses see: terms that add up, gradients against autograd of the whole, and dropout that hides a collapse."""
+"""What the losses see: terms that add up, gradients against autograd, and dropout that hides a collapse."""
 
 import pytest
 import torch
