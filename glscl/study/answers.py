@@ -1,6 +1,7 @@
 """What the study found, read from the results of a profile: answers, tables, the picture, the ledger."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,18 +101,36 @@ class Answer(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What a profile found. results: the folder that holds its numbers; settings: params.yaml."""
+    """What a profile found.
+
+    worlds: the corpora made of `features` and those of `videos`. settings: params.yaml. results: the folder that holds
+    the numbers.
+    """
 
     profile: str
-    datasets: list[str]
+    worlds: dict[str, list[str]]
     settings: dict
     results: Path
 
     @classmethod
-    def read(cls, profile: str, datasets: list[str] | None = None, root: str | Path = ".") -> "Study":
-        """The study in the project at `root`; without `datasets`, those of its params.yaml."""
+    def read(cls, profile: str, worlds: dict[str, list[str]] | None = None, root: str | Path = ".") -> "Study":
+        """The study in the project at `root`; without `worlds`, those of its params.yaml."""
         settings = yaml.safe_load((Path(root) / "params.yaml").read_text(encoding="utf-8"))
-        return cls(profile, datasets or settings["study"]["datasets"], settings, Path(root) / "results")
+        return cls(profile, worlds or settings["study"], settings, Path(root) / "results")
+
+    @property
+    def datasets(self) -> list[str]:
+        """All corpora, those of features first."""
+        return list(chain.from_iterable(self.worlds.values()))
+
+    @property
+    def questions(self) -> list[str]:
+        """The corpora that losses, convergence and transfer are studied on."""
+        return [name for name in self.settings["profiles"][self.profile]["questions"] if name in self.datasets]
+
+    def trained(self, world: str) -> dict:
+        """What the profile trains on corpora of a world: `methods`, `rerankers`, `concepts_of`, `seeds`, `train`."""
+        return self.settings["profiles"][self.profile][world]
 
     def exists(self) -> bool:
         """Whether the profile has a main table of every corpus."""
@@ -162,9 +181,16 @@ def answers(study: Study) -> list[tuple[Question, list[Answer]]]:
     trained on, gets a sentence that names the stage that would give it.
     """
     return [
-        (question, [_answer(study, question, dataset) for dataset in (study.datasets if question.per_corpus else [""])])
+        (question, [_answer(study, question, dataset) for dataset in asked_of(study, question)])
         for question in QUESTIONS
     ]
+
+
+def asked_of(study: Study, question: Question) -> list[str]:
+    """The corpora that a question is answered on; one empty name where it is not about a corpus."""
+    if not question.per_corpus:
+        return [""]
+    return study.datasets if question.stage == "benchmarks" else study.questions
 
 
 def _answer(study: Study, question: Question, dataset: str) -> Answer:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from IPython.display import HTML
 
 from glscl.bundled.oracle import KINDS
 from glscl.data.dataset import PreparedCorpus, Split
@@ -33,6 +34,7 @@ from glscl.evaluation.twins import twin_table
 from glscl.files import write_json, write_table
 from glscl.metrics import ranks
 from glscl.report.figures.common import forest
+from glscl.report.figures.evaluation import recalls, twins
 from glscl.report.tables import results_html
 from glscl.study.evaluated_models import OWN, RIDGE, Evaluated, Galleries, evaluate_models, reference_runs
 from glscl.study.project import Folders, commit, hardware
@@ -288,6 +290,27 @@ def answer(
     references = [name for name in ("chance", RIDGE, ZERO_SHOT, "oracle") if name in found.index]
     details.append("Reference rows: " + ", ".join(f"{name} {found.loc[name, 'R@1']:.1f}" for name in references) + ".")
     return said, details
+
+
+CEILINGS = {"bag": "bag of facts", "bound": "facts bound", "ordered": "bound and in order"}
+
+
+def recall_figure(found: Evaluation) -> go.Figure:
+    """Text-to-video R@1 of every trained method, between untrained CLIP and what could be reached."""
+    table = reported(found.table, "t2v").set_index("method")
+    trained = table[table["temporal_layers"].notna()] if table["temporal_layers"].notna().any() else table
+    rows_ = pd.DataFrame(
+        {"name": trained.index, "value": trained["R@1"], "low": trained["R@1_low"], "high": trained["R@1_high"]}
+    ).reset_index(drop=True)
+    lines = {ZERO_SHOT: table.loc[ZERO_SHOT, "R@1"]} if ZERO_SHOT in table.index else {}
+    lines |= {CEILINGS[kind]: one["R@1"] for kind, one in found.metrics["ceilings"].items()}
+    return recalls(rows_.assign(trained=~rows_["name"].isin(found.metrics["did_not_train"])), lines)
+
+
+def twin_figure(found: Evaluation) -> go.Figure | HTML:
+    """Accuracy of choosing the true text over its twin, or a sentence where the corpus has no twins."""
+    kinds = {method: one for method, one in found.metrics["twins"].items() if one}
+    return twins(kinds) if kinds else HTML("<p>This corpus has no twins, or nothing was trained.</p>")
 
 
 def gain_figure(found: Evaluation) -> go.Figure:

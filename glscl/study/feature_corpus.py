@@ -18,7 +18,7 @@ KINDS = {"bag": "bag of facts", "bound": "bound to objects", "ordered": "and in 
 
 
 class FeatureCorpus(NamedTuple):
-    """The corpus as it was written, its ceilings, and those of worlds with other numbers of objects and told concepts."""
+    """The corpus as it was written, its ceilings, and those with other numbers of objects and of told concepts."""
 
     world: World
     ceilings: dict[str, dict[str, float]]

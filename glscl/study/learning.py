@@ -79,12 +79,22 @@ class Learning(NamedTuple):
         )
 
 
-def learn(corpus: Path, inputs: dict, head: str, model: dict, train: dict, seeds: list[int], folder: Path) -> Learning:
+def learn(
+    corpus: Path,
+    inputs: dict,
+    head: str,
+    model: dict,
+    train: dict,
+    seeds: list[int],
+    folder: Path,
+    start: Path | None = None,
+) -> Learning:
     """Train the method `head` on the prepared corpus in the folder `corpus`, and write one model per seed to `folder`.
 
     inputs: as given to `glscl.study.preparation.prepare`. model: settings of any head; those that `head` lacks are left
     out. train: fields of `glscl.training.trainer.TrainSettings` but the backbone; of several rates in `lr_new` all
-    seeds get the one with which the first reaches the best R@1 on validation. Raises ValueError at an unknown setting.
+    seeds get the one with which the first reaches the best R@1 on validation. start: folder of the trained method that
+    the runs start from, as `glscl.training.runs.train_seeds` takes it. Raises ValueError at an unknown setting.
     """
     prepared = PreparedCorpus.open(corpus, inputs["clip"], inputs["backbone"], inputs["words"])
     rates = train["lr_new"] if isinstance(train["lr_new"], Sequence) else [train["lr_new"]]
@@ -92,19 +102,35 @@ def learn(corpus: Path, inputs: dict, head: str, model: dict, train: dict, seeds
     chosen, reached = settings_of(head, model), {}
     if len(rates) > 1:
         jobs = [
-            (head, chosen, prepared, replace(settings, lr_new=rate), seeds[0], folder.with_name(f".{folder.name}-{i}"))
+            (
+                head,
+                chosen,
+                prepared,
+                replace(settings, lr_new=rate),
+                seeds[0],
+                folder.with_name(f".{folder.name}-{i}"),
+                start,
+            )
             for i, rate in enumerate(rates)
         ]
         reached = dict(zip(rates, one_thread_each(best_r1, jobs), strict=True))
     kept = max(reached, key=reached.get, default=rates[0])
-    curves, clocks = train_seeds(head, chosen, prepared, replace(settings, lr_new=kept), seeds, folder)
+    curves, clocks = train_seeds(head, chosen, prepared, replace(settings, lr_new=kept), seeds, folder, start)
     if not reached:
         reached = {kept: curves.loc[curves["seed"] == seeds[0], "val_r1"].max()}
     return Learning(curves, clocks, reached, kept)
 
 
-def best_r1(head: str, model: dict, corpus: PreparedCorpus, settings: TrainSettings, seed: int, scratch: Path) -> float:
+def best_r1(
+    head: str,
+    model: dict,
+    corpus: PreparedCorpus,
+    settings: TrainSettings,
+    seed: int,
+    scratch: Path,
+    start: Path | None = None,
+) -> float:
     """R@1 on validation, percent, of the best epoch of one training; `scratch` holds its model meanwhile."""
-    curve, _ = train_seeds(head, model, corpus, settings, [seed], scratch)
+    curve, _ = train_seeds(head, model, corpus, settings, [seed], scratch, start)
     shutil.rmtree(scratch)
     return float(curve["val_r1"].max())

@@ -10,7 +10,7 @@ import yaml
 from glscl.report.export import build_report
 from glscl.report.figures.overview import TITLE as PICTURE_TITLE
 from glscl.report.tables import Card, best, cards_html, ledger_html, results_html
-from glscl.study.answers import NAMES, Study, answers, main_table, points
+from glscl.study.answers import NAMES, Study, answers, asked_of, main_table, points
 from glscl.study.cards import card_figure
 from glscl.study.documents import PROFILE, caption, picture
 from glscl.study.project import commit, hardware
@@ -22,9 +22,9 @@ TABLE = (
     "Text to video, means over seeds with 95 % intervals over queries and seeds, of medians over queries. Bold: best "
     "trained head under the same temporal encoder. No post-processing."
 )
-SHARED = ["00_check", "01_prepare", "02_encode"]  # what all profiles share
-PER_CORPUS = ["04_evaluate", "07_search", "08_benchmarks", "10_convergence", "11_transfer"]
-OF_GLSCL = ["05_concepts", "09_losses"]  # run where it is trained
+SHARED = {"features": ["01_facets"], "videos": ["00_check", "01_prepare", "02_encode"]}  # by all profiles
+PER_CORPUS = {"features": ["04_evaluate", "08_benchmarks"], "videos": ["04_evaluate", "07_search", "08_benchmarks"]}
+OF_QUESTIONS = ["09_losses", "10_convergence", "11_transfer"]
 ONCE = ["06_costs", "12_ledger"]
 
 
@@ -34,15 +34,18 @@ def beside(study: Study) -> Study | None:
     return full if study.profile != PROFILE and full.exists() else None
 
 
-def executed(
-    study: Study, methods: list[str], concepts_of: list[str], folder: str | Path = "work/notebooks"
-) -> list[Path]:
+def executed(study: Study, folder: str | Path = "work/notebooks") -> list[Path]:
     """The executed notebooks that a report of the study shows, in its order, whether they exist or not."""
     own, found = Path(folder) / study.profile, []
-    for dataset in study.datasets:
-        found += [Path(folder) / "corpora" / f"{name}-{dataset}.ipynb" for name in SHARED]
-        found += [own / f"03_train-{dataset}-{method}.ipynb" for method in methods]
-        found += [own / f"{name}-{dataset}.ipynb" for name in (*PER_CORPUS, *(OF_GLSCL if concepts_of else []))]
+    for world, datasets in study.worlds.items():
+        trained = study.trained(world)
+        pages = [*PER_CORPUS[world], *(["05_concepts"] if trained["concepts_of"] else [])]
+        for dataset in datasets:
+            found += [Path(folder) / "corpora" / f"{name}-{dataset}.ipynb" for name in SHARED[world]]
+            methods = [*trained["methods"], *trained["rerankers"]]
+            found += [own / f"03_train-{dataset}-{method}.ipynb" for method in methods]
+            found += [own / f"{name}-{dataset}.ipynb" for name in sorted(pages)]
+    found += [own / f"{name}-{dataset}.ipynb" for name in OF_QUESTIONS for dataset in study.questions]
     return [*found, *(own / f"{name}.ipynb" for name in ONCE)]
 
 
@@ -71,7 +74,8 @@ def cards(study: Study) -> list[Card]:
     found = []
     for number, (question, _) in enumerate(answers(study)):
         said = [(run.profile, answer.sentence) for run in runs for answer in answers(run)[number][1]]
-        drawing = card_figure(study, question, study.datasets[0])
+        datasets = asked_of(study, question)
+        drawing = card_figure(study, question, datasets[0]) if datasets else None
         found.append(Card(question.short, question.text, question.page, said, drawing.svg() if drawing else ""))
     return found
 
@@ -121,7 +125,7 @@ def facts(study: Study) -> dict:
     }
 
 
-def write_report(study: Study, methods: list[str], concepts_of: list[str]) -> Path:
+def write_report(study: Study) -> Path:
     """Write reports/<profile>/, the index and a page per notebook, and return the index.
 
     Raises FileNotFoundError in one sentence where executed notebooks are absent.
@@ -133,5 +137,4 @@ def write_report(study: Study, methods: list[str], concepts_of: list[str]) -> Pa
         "Results": tables_html(study),
     }
     shown = {heading: part for heading, part in sections.items() if part}
-    notebooks = executed(study, methods, concepts_of)
-    return build_report(notebooks, Path("reports") / study.profile, TITLE, lead(study), shown, facts(study))
+    return build_report(executed(study), Path("reports") / study.profile, TITLE, lead(study), shown, facts(study))

@@ -34,6 +34,7 @@ class Job(NamedTuple):
     corpus: PreparedCorpus
     settings: TrainSettings
     seeds: list[int]
+    start: Path | None = None
 
     def about(self) -> dict:
         """What the result depends on."""
@@ -49,21 +50,28 @@ class Job(NamedTuple):
 
 
 def train_seeds(
-    method: str, model: dict, corpus: PreparedCorpus, settings: TrainSettings, seeds: list[int], folder: Path
+    method: str,
+    model: dict,
+    corpus: PreparedCorpus,
+    settings: TrainSettings,
+    seeds: list[int],
+    folder: Path,
+    start: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train `method` once per seed and write `folder/seed-<seed>/`; return learning curves and clocks of all seeds.
 
-    model: settings of the method's configuration. Each folder holds the selected model (`from_pretrained` loads it,
-    `glscl.retriever` searches with it), the weights of the last epoch in `last.safetensors`, the curve, and a model
-    card. The folder appears when all are complete, and holds nothing that was measured. The clocks say how long each
-    epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
+    model: settings of the method's configuration. start: folder of another method that this function trained; each seed
+    begins with what its head can take of that run, `init_from`. Each folder holds the selected model (`from_pretrained`
+    loads it, `glscl.retriever` searches with it), the weights of the last epoch in `last.safetensors`, the curve, and a
+    model card. The folder appears when all are complete, and holds nothing that was measured. The clocks say how long
+    each epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
     work/.unfinished, so that a stage that fails later trains nothing again.
     Without a GPU the seeds are trained side by side, each in a process of its own; a head over a frozen CLIP uses one
     thread, so that its weights do not depend on the number of cores.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct `seeds` in params.yaml.")
-    job = Job(method, model, corpus, settings, seeds)
+    job = Job(method, model, corpus, settings, seeds, start)
     about = job.about()
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     complete = UNFINISHED / key / "complete"
@@ -96,6 +104,8 @@ def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: i
     torch.manual_seed(seed)
     backbone = load_backbone(job.corpus.clip, job.corpus.backbone, job.corpus.processor)
     model = METHODS[job.method].from_clip(backbone, **about["model"])
+    if job.start:
+        model.head.init_from(load_run(job.start / f"seed-{seed}").head)
     state = complete.parent / f"seed-{seed}-{_fingerprint(model)}"
     splits = job.corpus.split("train"), job.corpus.split("val")
     train(model, *splits, job.settings, seed, state, progress=processes == 1)
