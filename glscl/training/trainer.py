@@ -25,7 +25,6 @@ from glscl.files import write_table
 from glscl.metrics import retrieval_metrics
 from glscl.scoring import similarity_matrix
 
-
 GAIN = 0.5  # points of R@1 on validation that count as a gain
 
 
