@@ -15,20 +15,7 @@ from glscl.report.page import significant
 from glscl.rivals.mean_pooling import MeanPoolingHead
 from glscl.study import costs, counting, formulas, released_computation
 from tests import ROOT
-from tests.conftest import TINY_CLIP
-
-SMALL = {"frames": 3, "words": 7, "width": 48, "temporal_layers": 1}
-TINY_TEXT = TINY_CLIP["text_config"] | {"max_position_embeddings": 64}
-OWN = {"glscl": {"num_queries": 5, "decoder_layers": 2}, "cross_encoder": {"cross_layers": 3}}
-
-
-def small(method: str, **settings):
-    torch.manual_seed(0)
-    return counting.build(method, **SMALL | OWN.get(method, {}) | settings)
-
-
-def small_clip():
-    return counting.plain_clip(CLIPConfig(**TINY_CLIP | {"text_config": TINY_TEXT}))
+from tests.study.small_heads import count_small, small, small_clip
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -133,21 +120,10 @@ def test_numbers_are_never_powers(number, text):
     assert significant(number) == text
 
 
-def by_formula(head) -> dict[str, int]:
-    """What `counting.count` finds, see `test_formulas_equal_the_counter`."""
-    method = next(name for name, kind in METHODS.items() if kind.head_class is type(head))
-    totals = formulas.FORMULAS[method](head.config).totals()
-    return {part: totals[part] for part in ("text", "video", "pair")}
-
-
 @pytest.fixture(scope="module")
 def counted():
     """What the notebook counts, of small heads."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(costs, "build", lambda head, frames, words: small(head))
-        patch.setattr(costs, "plain_clip", small_clip)
-        patch.setattr(costs, "count", by_formula)
-        return costs.count_costs([10, 1_000, 20_000])
+    return count_small([10, 1_000, 20_000])
 
 
 def test_what_is_counted_holds_queries_and_ratios(counted):

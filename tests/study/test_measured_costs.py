@@ -13,7 +13,7 @@ from glscl.report.figures import costs as figures
 from glscl.study import measured_costs as measured
 from glscl.study.costs import HEADS
 from glscl.study.restarts import BATCH, MATRIX, Plan
-from tests.study.test_costs import counted  # noqa: F401, a fixture
+from tests.study.small_heads import count_small
 
 PLAN = Plan(HEADS, ["short"], [10, 1_000, 20_000], [5, 50], 1.0, 0.1, 1, 1)
 SPEED = (1.0, 3.0, 2.0)  # of the machine in each restart, the higher the slower
@@ -48,7 +48,13 @@ def made_up() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def found(counted):  # noqa: F811
+def counted():
+    """What the notebook counts, of small heads."""
+    return count_small(PLAN.galleries)
+
+
+@pytest.fixture(scope="module")
+def found(counted):
     """What the stage finds in made-up restarts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measured, "restarted", lambda plan, number, gpu=False: (made_up(), "a machine"))
@@ -104,7 +110,7 @@ def test_what_was_not_measured_is_in_proportion_and_says_so(found):
     assert measured.Times(alone).known("glscl", "short", "batch") == []  # two were too slow for any
 
 
-def test_the_answer_begins_with_what_is_counted(counted, found):  # noqa: F811
+def test_the_answer_begins_with_what_is_counted(counted, found):
     answer = found["answer"]
     assert answer.index("work per pair") < answer.index("on this machine")
     assert "published: 221" in answer
@@ -114,7 +120,7 @@ def test_the_answer_begins_with_what_is_counted(counted, found):  # noqa: F811
     assert not {"query", "macs", "bytes"} & found["heads"]["glscl"]["short"].keys()
 
 
-def test_tables_are_the_same_from_files(counted, found, tmp_path):  # noqa: F811
+def test_tables_are_the_same_from_files(counted, found, tmp_path):
     write_json(tmp_path / "measured.json", found, digits=17)
     again = json.loads((tmp_path / "measured.json").read_text())
     for table in (measured.head_table, measured.comparison_table):
@@ -127,7 +133,7 @@ def test_tables_are_the_same_from_files(counted, found, tmp_path):  # noqa: F811
     assert "12 frames" in measured.clip_indexing(again)
 
 
-def test_a_head_has_storage_rates_and_stars(counted, found):  # noqa: F811
+def test_a_head_has_storage_rates_and_stars(counted, found):
     table = measured.head_table(counted, found).set_index("head")
     assert table.at["mean_pooling", "GB per million videos"] == "0.192"  # 48 numbers of 4 bytes
     assert table.at["glscl", "query of 20,000, ms"].split()[0].endswith("*")
@@ -140,7 +146,7 @@ def test_a_head_has_storage_rates_and_stars(counted, found):  # noqa: F811
     )
 
 
-def test_a_gpu_has_columns_of_its_own(counted, monkeypatch):  # noqa: F811
+def test_a_gpu_has_columns_of_its_own(counted, monkeypatch):
     machines = {False: "a processor", True: "a GPU"}
     monkeypatch.setattr(measured, "restarted", lambda plan, number, gpu=False: (made_up(), machines[gpu]))
     monkeypatch.setattr(measured.torch.cuda, "is_available", lambda: True)
@@ -152,7 +158,7 @@ def test_a_gpu_has_columns_of_its_own(counted, monkeypatch):  # noqa: F811
     assert table["GPU: query of 1,000, ms"].equals(table["query of 1,000, ms"])
 
 
-def test_bars_are_published_counted_and_timed(counted, found):  # noqa: F811
+def test_bars_are_published_counted_and_timed(counted, found):
     bars = measured.ratio_bars(counted, found).set_index("name")
     assert bars["source"].tolist() == ["published", "counted", "counted", *["timed"] * 4]
     assert bars.at["published", "ratio"] == pytest.approx(220.9)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from glscl.study import restarts, timing
-from tests.study.test_costs import small, small_clip
+from tests.study.small_heads import small, small_clip
 
 PLAN = restarts.Plan(["glscl", "mean_pooling", "x_pool"], ["short"], [10, 200], [5, 20], 1.0, 5.0, 1, 1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glscl.study import counting, timing
-from tests.study.test_costs import small
+from tests.study.small_heads import small
 
 
 def test_calls_take_turns_and_are_repeated():
