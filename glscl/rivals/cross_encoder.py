@@ -1,19 +1,23 @@
 """Cross-encoder: one transformer reads the words of a text and the frames of a video together and scores the pair.
 
 The reference of true cross-attention: nothing of a pair can be computed before the pair is known, so a transformer runs
-for every pair, and a large gallery is searched by `rerank`. Sources: UNITER (arXiv 1909.11740), a single stream of word
-and image features; CLIP4Clip's tight type (arXiv 2104.08860; ArrowLuo/CLIP4Clip, modules/modeling.py, module_cross.py),
-whose form this is: blocks of CLIP's text tower, copied from its first ones, over the sentence state at the FIRST
-position and the frames; the score is read from that position by LayerNorm, a layer with QuickGELU and a layer to one
-number. It is a logit, so no logit scale applies.
+for every pair, and a large gallery is searched in two stages: mean pooling finds candidates, `rerank` orders them.
+Sources: UNITER (arXiv 1909.11740), a single stream of word and image features; CLIP4Clip's tight type (arXiv
+2104.08860; ArrowLuo/CLIP4Clip, modules/modeling.py, module_cross.py), whose form this is: blocks of CLIP's text tower,
+copied from its first ones, over the sentence state at the FIRST position and the frames; a logit is read from that
+position by LayerNorm, a layer with QuickGELU and a layer to one number.
 
-Departures from that release:
-* Between sentence and frames we give the words, as UNITER does; the release, which says "text", has the sentence only.
-* Type embeddings are added, as paper and UNITER have them; the release comments them out.
-* Words and frames count their positions apart and the sentence has its type alone: padding cannot move a frame.
+`reads_words=False, adds_cosine=False, temporal_layers=0` is the tight type, number for number. Departures besides:
+
+* `reads_words`: between sentence and frames stand the words, as in UNITER. Then type embeddings are added, as paper and
+  UNITER have them (the release comments them out), and words and frames count their positions apart, so that padding
+  cannot move a frame.
+* `adds_cosine`: the score is the first stage's, scale * cosine, plus the transformer's logit, which starts at 0. It is
+  what a re-ranker of a second stage is for: it begins as the first stage and learns what that one lacks. Alone, the
+  transformer would first have to learn again what the cosine knows, and on a small corpus it does not get so far.
+* `init_from` copies a trained bi-encoder, which then stays as it is. The release starts from CLIP.
 * The release scores every pair of a batch, in both directions. Here a text meets its own video and `negatives` others
-  of the batch, drawn in favour of those that mean pooling finds similar, text to video only. (The very most similar
-  ones alone teach it to contradict mean pooling: all pairs of the validation split then rank as by chance.)
+  of the batch, drawn in favour of those that the first stage finds similar, text to video only.
 * No dropout; the release drops 10 % of the embedded features. No pretraining, which UNITER has.
 """
 
@@ -29,10 +33,11 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features, take
 from glscl.config import RetrievalConfig, at_least
+from glscl.rivals.mean_pooling import MeanPoolingHead
 
 PAIRS = {"cpu": 64, "cuda": 2048}  # that the transformer reads at a time: the processor's cache, a busy GPU
-MOST_NEGATIVES = 8
-NEGATIVE_TEMPERATURE = 0.1  # of the cosines that negatives are drawn by
+MOST_NEGATIVES = 16
+NEGATIVE_TEMPERATURE = 0.05  # of the cosines that negatives are drawn by
 
 
 class Texts(NamedTuple):
@@ -44,10 +49,14 @@ class Texts(NamedTuple):
 
 
 class Videos(NamedTuple):
-    """Frames after the temporal encoder (videos, frames, width) and their mask (videos, frames)."""
+    """Frames after the temporal encoder (videos, frames, width), their mask (videos, frames), and their pooled vector.
+
+    pooled: (videos, width), the unit-length mean of unit-length real frames, as the first stage has it.
+    """
 
     frames: Tensor
     mask: Tensor
+    pooled: Tensor
 
 
 class CrossEncoderHead(MatchingHead):
@@ -58,7 +67,7 @@ class CrossEncoderHead(MatchingHead):
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
-        self.logit_scale.requires_grad_(False)  # unused
+        self.logit_scale.requires_grad_(False)  # part of the first stage
         blocks = copy.deepcopy(config.clip_config.text_config)
         blocks.hidden_size, blocks._attn_implementation = config.width, "sdpa"
         self.types = nn.Embedding(3, config.width)  # sentence, word, frame
@@ -72,6 +81,25 @@ class CrossEncoderHead(MatchingHead):
             QuickGELUActivation(),
             nn.Linear(config.width, 1),
         )
+        if config.adds_cosine:
+            nn.init.zeros_(self.score[-1].weight)
+            nn.init.zeros_(self.score[-1].bias)
+
+    def init_from(self, head: MeanPoolingHead) -> None:
+        """Take the temporal encoder and the scale of a trained bi-encoder, and train neither: the first stage stays.
+
+        Raises ValueError where the bi-encoder is of another width or has other temporal layers.
+        """
+        given, own = (side.temporal.state_dict() for side in (head, self))
+        if {name: w.shape for name, w in given.items()} != {name: w.shape for name, w in own.items()}:
+            raise ValueError(
+                f"the cross-encoder with {self.config.temporal_layers} temporal layers of width {self.config.width} "
+                f"starts from a bi-encoder with the same, got {head.config.temporal_layers} of width "
+                f"{head.config.width}; name the matching method as its start."
+            )
+        self.temporal.load_state_dict(given)
+        self.temporal.requires_grad_(False)
+        self.logit_scale.data.copy_(head.logit_scale.data)
 
     def init_from_clip(self, clip: CLIPModel) -> None:
         """Copy CLIP's text positions and its first text blocks, as the release does; further blocks stay random."""
@@ -88,20 +116,30 @@ class CrossEncoderHead(MatchingHead):
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the same."""
         require_features(words, mask, self.config.width, "word")
-        self._require_positions(words, "words")
+        self._require_positions(words.shape[1], "words")
         return Texts(sentence.float(), words.float(), mask)
 
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width) of CLIP, mask (videos, frames) -> frames after the temporal encoder."""
         require_features(frames, mask, self.config.width, "frame")
-        self._require_positions(frames, "frames")
-        return Videos(self.temporal(frames, mask).float(), mask)
+        if self.config.reads_words:
+            self._require_positions(frames.shape[1], "frames")
+        else:
+            self._require_positions(1 + frames.shape[1], "positions of sentence and frames")
+        frames = self.temporal(frames, mask).float()
+        unit = F.normalize(frames, dim=-1) * mask.unsqueeze(-1)
+        return Videos(frames, mask, F.normalize(unit.sum(1), dim=-1))
 
-    def _require_positions(self, features: Tensor, what: str) -> None:
-        if features.shape[1] > self.positions.num_embeddings:
+    def cosines(self, texts: Texts, videos: Videos) -> Tensor:
+        """Cosines (texts, videos) of the first stage, mean pooling, of which this head has its own copy."""
+        self.require_embeddings(texts, videos)
+        return F.normalize(texts.sentence, dim=-1) @ videos.pooled.T
+
+    def _require_positions(self, count: int, what: str) -> None:
+        if count > self.positions.num_embeddings:
             raise ValueError(
-                f"the cross-encoder has {self.positions.num_embeddings} positions, got {features.shape[1]} {what}; "
-                "give fewer per item."
+                f"the cross-encoder has {self.positions.num_embeddings} positions, got {count} {what}; give "
+                "fewer per item."
             )
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
@@ -118,25 +156,38 @@ class CrossEncoderHead(MatchingHead):
         order = (words * (1 + videos.mask.shape[1]) + frames).argsort()
         chunks = order.split(PAIRS[device.type])
         scores = [
-            self._read(take(texts, rows[chunk], device), take(videos, columns[chunk], device)) for chunk in chunks
+            self._score(take(texts, rows[chunk], device), take(videos, columns[chunk], device)) for chunk in chunks
         ]
         return torch.cat(scores)[order.argsort()]
 
+    def _score(self, texts: Texts, videos: Videos) -> Tensor:
+        """Scores (pairs,) of text i with video i."""
+        logits = self._read(texts, videos).float()
+        if not self.config.adds_cosine:
+            return logits
+        with full_precision(logits):
+            cosine = (F.normalize(texts.sentence, dim=-1) * videos.pooled).sum(-1)
+            return logits + self.logit_scale.exp().clamp(max=100) * cosine
+
     def _read(self, texts: Texts, videos: Videos) -> Tensor:
-        """Scores (pairs,) of text i with video i. Trailing positions without a real state in any item are left out."""
-        words, frames = (side.mask[:, : lengths(side.mask).max()] for side in (texts, videos))
-        sentence, word, frame = self.types.weight
-        features = [
-            (texts.sentence + sentence).unsqueeze(1),
-            texts.words[:, : words.shape[1]] + self.positions.weight[: words.shape[1]] + word,
-            videos.frames[:, : frames.shape[1]] + self.positions.weight[: frames.shape[1]] + frame,
-        ]
-        features = torch.cat(features, 1)  # (pairs, positions, width)
-        present = torch.cat([torch.ones_like(words[:, :1]), words, frames], 1).bool()[:, None, None]
+        """The transformer's logits (pairs,) of text i with video i, without positions that are absent in every item."""
+        real = [side.mask[:, : lengths(side.mask).max()] for side in (texts, videos)]
+        first = torch.ones_like(real[0][:, :1])
+        sentence, frames = texts.sentence.unsqueeze(1), videos.frames[:, : real[1].shape[1]]
+        if self.config.reads_words:
+            of_sentence, of_word, of_frame = self.types.weight
+            words = texts.words[:, : real[0].shape[1]]
+            words = words + self.positions.weight[: words.shape[1]] + of_word
+            frames = frames + self.positions.weight[: frames.shape[1]] + of_frame
+            features, mask = torch.cat([sentence + of_sentence, words, frames], 1), torch.cat([first, *real], 1)
+        else:
+            features, mask = torch.cat([sentence, frames], 1), torch.cat([first, real[1]], 1)
+            features = features + self.positions.weight[: features.shape[1]]
+        present = mask.bool()[:, None, None]
         *blocks, last = self.blocks
         for block in blocks:
             features = block(features, present)
-        return self.score(first_position(last, features, present)).squeeze(1).float()
+        return self.score(first_position(last, features, present)).squeeze(1)
 
     def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
         """Cross entropy of text i with video i against its negatives in the batch, as `contrastive` and `total`.
@@ -144,7 +195,7 @@ class CrossEncoderHead(MatchingHead):
         Raises ValueError unless there is one video per text.
         """
         self.require_embeddings(texts, videos)
-        negatives, found = hard_negatives(texts, videos, self.config.negatives)
+        negatives, found = hard_negatives(self.cosines(texts, videos), videos, self.config.negatives)
         own = torch.arange(len(negatives), device=negatives.device)
         candidates = torch.cat([own[:, None], negatives], 1)
         rows = own.repeat_interleave(candidates.shape[1])
@@ -182,23 +233,21 @@ def first_position(block: CLIPEncoderLayer, features: Tensor, present: Tensor) -
 
 
 @torch.no_grad()
-def hard_negatives(texts: Texts, videos: Videos, count: int) -> tuple[Tensor, Tensor]:
+def hard_negatives(cosine: Tensor, videos: Videos, count: int) -> tuple[Tensor, Tensor]:
     """Other videos of a batch, drawn without replacement with probability exp(cosine / `NEGATIVE_TEMPERATURE`).
 
-    The cosine is mean pooling's, of a sentence and the mean of kept frames. Text i belongs to video i, and so does
-    every video with exactly the same frames: captions of one video in a batch are no negatives of each other.
-    count: per text; a small batch has fewer.
+    cosine: (texts, videos), of the first stage. Text i belongs to video i, and so does every video with exactly the
+    same frames: captions of one video in a batch are no negatives of each other. count: per text; a small batch has
+    fewer.
     Returns indices (texts, negatives), and which are negatives at all: a text may lack other videos.
     Raises ValueError unless there is one video per text.
     """
-    if len(texts.sentence) != len(videos.frames):
+    if len(cosine) != len(videos.frames):
         raise ValueError(
-            f"the loss expects as many texts as videos, text i with video i, got {len(texts.sentence)} and "
+            f"the loss expects as many texts as videos, text i with video i, got {len(cosine)} and "
             f"{len(videos.frames)}; give one video per text."
         )
-    with full_precision(texts.sentence):
-        frames = videos.frames * videos.mask.unsqueeze(-1)
-        cosine = F.normalize(texts.sentence, dim=1) @ F.normalize(frames.sum(1), dim=1).T
+    frames = videos.frames * videos.mask.unsqueeze(-1)
     video = torch.cat([frames.flatten(1), videos.mask], 1).unique(dim=0, return_inverse=True)[1]
     # The largest of logits with Gumbel noise are a sample of their softmax.
     noise = -torch.empty_like(cosine).exponential_().log()
@@ -244,14 +293,17 @@ def _require_finite(what: str, scores: Tensor) -> None:
 class CrossEncoderConfig(RetrievalConfig):
     """Settings of the cross-encoder.
 
-    cross_layers: blocks over the words and frames of a pair. negatives: other videos per text in training, 1 to 8.
+    cross_layers: blocks over the words and frames of a pair. negatives: other videos per text in training, 1 to 16.
+    reads_words: the transformer reads words beside sentence and frames. adds_cosine: the score has the first stage's.
     The normalised contrastive loss is refused: it needs the scores of all pairs of recent batches.
     """
 
     model_type = "cross_encoder"
 
     cross_layers: int = 4
-    negatives: int = 2
+    negatives: int = 8
+    reads_words: bool = True
+    adds_cosine: bool = True
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

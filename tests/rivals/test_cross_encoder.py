@@ -8,22 +8,39 @@ from transformers import CLIPConfig, CLIPModel
 
 from glscl.base import take
 from glscl.rivals import cross_encoder
-from glscl.rivals.cross_encoder import CrossEncoder, Texts, Videos, first_position, hard_negatives, rerank
+from glscl.rivals.cross_encoder import (
+    NEGATIVE_TEMPERATURE,
+    CrossEncoder,
+    first_position,
+    hard_negatives,
+    rerank,
+)
+from glscl.rivals.mean_pooling import MeanPooling
 from tests.conftest import TINY_CLIP
 
 
 @pytest.fixture
-def head(make_model):
-    """A small head in evaluation mode whose types, positions and scores are large enough to be seen."""
-    torch.manual_seed(0)
-    head = CrossEncoder.from_clip(make_model().clip, temporal_layers=1, cross_layers=3).head
-    for parameter in (head.types.weight, head.positions.weight, head.score[-1].weight):
-        torch.nn.init.normal_(parameter)
-    return head
+def make(make_model):
+    """make(**settings) -> a small head in evaluation mode; types, positions and logits are large enough to be seen."""
+
+    def make(**settings):
+        torch.manual_seed(0)
+        settings = {"temporal_layers": 1, "cross_layers": 3} | settings
+        head = CrossEncoder.from_clip(make_model().clip, **settings).head
+        for parameter in (head.types.weight, head.positions.weight, head.score[-1].weight):
+            torch.nn.init.normal_(parameter)
+        return head
+
+    return make
 
 
 @pytest.fixture
-def encoded(head, features):
+def head(make):
+    """The head with its own settings."""
+    return make()
+
+
+def encode(head, features):
     """Embeddings of 5 texts and 7 videos; one frame is absent between real ones."""
     features["frame_mask"][4, 2] = 0
     texts = head.encode_texts(features["sentence"], features["words"], features["word_mask"])
@@ -31,10 +48,16 @@ def encoded(head, features):
 
 
 @pytest.fixture
+def encoded(head, features):
+    """Embeddings by the head with its own settings."""
+    return encode(head, features)
+
+
+@pytest.fixture
 def batch(encoded):
     """5 texts and the video of each; texts 1 and 3 belong to one video, whose absent frames differ."""
     videos = take(encoded[1], torch.tensor([0, 2, 4, 2, 5]))
-    videos.frames[3, 4:] = 7.0
+    videos.frames[3, 4:] = 7.0  # absent
     return encoded[0], videos
 
 
@@ -44,23 +67,86 @@ def chunks(request, monkeypatch):
     monkeypatch.setitem(cross_encoder.PAIRS, "cpu", request.param)
 
 
+def plain_cosine(texts, videos, i: int, j: int) -> float:
+    """Cosine of sentence i with the mean of the unit-length real frames of video j."""
+    real = [frame.double() for frame, present in zip(videos.frames[j], videos.mask[j], strict=True) if present]
+    return torch.cosine_similarity(texts.sentence[i].double(), sum(f / f.norm() for f in real), dim=0).item()
+
+
 def plain(head, texts, videos, i: int, j: int) -> float:
     """The score of text i with video j by a float64 head: the real features alone, every position in every block."""
     words, frames = texts.mask[i].bool(), videos.mask[j].bool()
-    sentence = texts.sentence[i] + head.types.weight[0]
-    words = (texts.words[i] + head.positions.weight[: len(words)] + head.types.weight[1])[words]
-    frames = (videos.frames[j] + head.positions.weight[: len(frames)] + head.types.weight[2])[frames]
-    features = torch.cat([sentence[None], words, frames])[None]
+    if head.config.reads_words:
+        sentence = texts.sentence[i] + head.types.weight[0]
+        words = (texts.words[i] + head.positions.weight[: len(words)] + head.types.weight[1])[words]
+        frames = (videos.frames[j] + head.positions.weight[: len(frames)] + head.types.weight[2])[frames]
+        features = torch.cat([sentence[None], words, frames])[None]
+    else:  # the tight type of CLIP4Clip
+        sentence = texts.sentence[i] + head.positions.weight[0]
+        frames = (videos.frames[j] + head.positions.weight[1 : 1 + len(frames)])[frames]
+        features = torch.cat([sentence[None], frames])[None]
     for block in head.blocks:
         features = block(features, None)
-    return head.score(features[0, 0]).item()
+    logit = head.score(features[0, 0]).item()
+    return logit + (head.config.adds_cosine * head.logit_scale.exp().item() * plain_cosine(texts, videos, i, j))
 
 
-def test_every_score_is_that_of_the_pair_alone_through_the_plain_transformer(head, encoded, chunks):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"adds_cosine": False}, {"reads_words": False, "adds_cosine": False, "temporal_layers": 0}],
+    ids=["with cosine", "alone", "tight type"],
+)
+def test_every_score_is_that_of_the_pair_alone_through_the_plain_transformer(make, features, settings, chunks):
+    head = make(**settings)
+    encoded = encode(head, features)
     exact = copy.deepcopy(head).double()
     expected = torch.tensor([[plain(exact, *encoded, i, j) for j in range(7)] for i in range(5)])
     assert expected.std() > 0.1
-    torch.testing.assert_close(head.similarity(*encoded), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(head.similarity(*encoded), expected, atol=2e-5, rtol=0)
+
+
+def test_words_count_where_they_are_read_and_nowhere_else(make, features):
+    for reads in (True, False):
+        head = make(reads_words=reads)
+        texts, videos = encode(head, features)
+        moved = head.similarity(texts._replace(words=texts.words.flip(1)), videos) - head.similarity(texts, videos)
+        assert (moved.abs().max() > 1e-3) == reads
+
+
+@pytest.fixture
+def trained(make_model):
+    """A bi-encoder whose temporal encoder and scale are not those that CLIP gives."""
+    torch.manual_seed(4)
+    head = MeanPooling.from_clip(make_model().clip, temporal_layers=1).head
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return head
+
+
+def test_it_starts_as_its_bi_encoder_and_leaves_that_as_it_is(make_model, trained, features):
+    head = CrossEncoder.from_clip(make_model().clip, temporal_layers=1).head
+    head.init_from(trained)
+    texts, videos = encode(head, features)
+    given = [trained.encode_texts(*(features[name] for name in ("sentence", "words", "word_mask")))]
+    given.append(trained.encode_videos(features["frames"], features["frame_mask"]))
+    first = trained.similarity(*given)
+    torch.testing.assert_close(head.cosines(texts, videos), first)
+    torch.testing.assert_close(head.similarity(texts, videos), first * trained.logit_scale.exp().clamp(max=100))
+    before = copy.deepcopy(head.temporal.state_dict())
+    optimizer = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        head.loss(texts, take(videos, slice(5)))["total"].backward()
+        optimizer.step()
+    torch.testing.assert_close(head.temporal.state_dict(), before, atol=0, rtol=0)
+    assert torch.equal(head.cosines(texts, videos), head.cosines(*encode(head, features)))
+    assert (head.similarity(texts, videos) - first * trained.logit_scale.exp()).abs().max() > 1e-4
+
+
+def test_a_bi_encoder_of_another_form_is_no_start(make, trained):
+    with pytest.raises(ValueError, match=r"with 0 temporal layers of width 32 starts .* got 1 of width 32"):
+        make(temporal_layers=0).init_from(trained)
 
 
 def test_the_first_position_alone_equals_the_whole_block(head):
@@ -71,8 +157,9 @@ def test_the_first_position_alone_equals_the_whole_block(head):
 
 
 @pytest.mark.parametrize("part", ["sentence", "words", "frames"])
-def test_every_part_of_a_pair_and_the_order_of_its_features_count(head, encoded, part):
-    texts, videos = encoded
+def test_every_part_of_a_pair_and_the_order_of_its_features_count(make, features, part):
+    head = make(adds_cosine=False)
+    encoded = texts, videos = encode(head, features)
     side = texts if part == "sentence" else {"words": texts, "frames": videos}[part]
     changed = getattr(side, part).flip(1)  # the width of the sentence, the order of words or frames
     sides = [kept._replace(**{part: changed}) if kept is side else kept for kept in encoded]
@@ -101,16 +188,12 @@ def test_its_first_blocks_and_positions_are_those_of_clip(make_model):
 
 def hardest(texts, videos, count: int) -> list[list[int]]:
     """For each text, in a loop, the videos with the highest cosine that have other real frames than its own."""
-    means, contents = [], []
-    for frames, mask in zip(videos.frames, videos.mask, strict=True):
-        real = [frame for frame, present in zip(frames, mask, strict=True) if present]
-        means.append(sum(real) / len(real))
-        contents.append(torch.stack(real))
+    contents = [frames[mask.bool()] for frames, mask in zip(videos.frames, videos.mask, strict=True)]
     found = []
-    for i, sentence in enumerate(texts.sentence):
+    for i in range(len(texts.sentence)):
         cosines = {
-            j: torch.cosine_similarity(sentence.double(), mean.double(), dim=0).item()
-            for j, mean in enumerate(means)
+            j: plain_cosine(texts, videos, i, j)
+            for j in range(len(contents))
             if not torch.equal(contents[i], contents[j])
         }
         found.append(sorted(cosines, key=cosines.get, reverse=True)[:count])
@@ -123,21 +206,22 @@ def sharp(monkeypatch):
     monkeypatch.setattr(cross_encoder, "NEGATIVE_TEMPERATURE", 1e-9)
 
 
-def test_negatives_are_drawn_by_the_softmax_of_their_cosines(batch):
+def test_negatives_are_drawn_by_the_softmax_of_their_cosines(head, batch):
     torch.manual_seed(0)
     many = [take(side, torch.arange(1000) % 5) for side in batch]  # copies share the probability of a video
-    drawn = torch.cat([hard_negatives(*many, 1)[0] % 5 for _ in range(10)], 1).view(200, 5, 10).transpose(0, 1)
+    draws = [hard_negatives(head.cosines(*many), many[1], 1)[0] % 5 for _ in range(10)]
+    drawn = torch.cat(draws, 1).view(200, 5, 10).transpose(0, 1)
     found = torch.stack([videos.flatten().bincount(minlength=5) for videos in drawn]) / 2000
     texts, videos = batch
-    means = torch.stack([f[m > 0].mean(0) for f, m in zip(videos.frames, videos.mask, strict=True)])
-    odds = (torch.cosine_similarity(texts.sentence[:, None], means, dim=-1) / 0.1).exp()
+    cosines = torch.tensor([[plain_cosine(texts, videos, i, j) for j in range(5)] for i in range(5)])
+    odds = (cosines / NEGATIVE_TEMPERATURE).exp()
     odds[torch.eye(5) > 0] = odds[1, 3] = odds[3, 1] = 0
     torch.testing.assert_close(found, odds / odds.sum(1, keepdim=True), atol=0.04, rtol=0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_cold_negatives_are_the_hardest_and_never_the_own_video(batch, count, sharp):
-    index, found = hard_negatives(*batch, count)
+def test_cold_negatives_are_the_hardest_and_never_the_own_video(head, batch, count, sharp):
+    index, found = hard_negatives(head.cosines(*batch), batch[1], count)
     assert index.shape == (5, min(count, 4))
     chosen = [row[real].tolist() for row, real in zip(index, found, strict=True)]
     assert chosen == hardest(*batch, count)
@@ -246,9 +330,9 @@ def test_re_ranking_refuses_what_does_not_fit(head, encoded, first):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"negatives": 0}, "negatives must be a whole number from 1 to 8, got 0"),
-        ({"negatives": 9}, "negatives must be a whole number from 1 to 8, got 9"),
-        ({"negatives": 2.5}, "negatives must be a whole number from 1 to 8, got 2.5"),
+        ({"negatives": 0}, "negatives must be a whole number from 1 to 16, got 0"),
+        ({"negatives": 17}, "negatives must be a whole number from 1 to 16, got 17"),
+        ({"negatives": 2.5}, "negatives must be a whole number from 1 to 16, got 2.5"),
         ({"cross_layers": 0}, "cross_layers must be a number of at least 1, got 0"),
         ({"contrastive": "ncl"}, "trains on hard negatives with contrastive infonce, got 'ncl'"),
     ],
@@ -275,4 +359,4 @@ def test_a_loss_without_one_video_per_text_is_refused(head, encoded):
     with pytest.raises(ValueError, match="text i with video i, got 5 and 7"):
         head.loss(*encoded)
     with pytest.raises(ValueError, match="encode with this head"):
-        head.loss(Videos(*encoded[1]), Texts(*encoded[0]))
+        head.loss(*encoded[::-1])
