@@ -1,26 +1,20 @@
-"""What the concepts of a trained GLSCL are like: how diverse, what they attend to, which known facts they tell.
+"""What the concepts of a trained GLSCL are like: how diverse, and what they attend to.
 
 Concepts are the unit-length vectors (items, concepts, width) of `glscl.model.LocalInteraction`.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import RidgeCV
 from sklearn.manifold import TSNE
-from sklearn.metrics import r2_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from glscl.config import GLSCLConfig
 from glscl.data.dataset import Split
 from glscl.model import GLSCL, LocalInteraction, Videos
-from glscl.scoring import encode_all
 
 DEAD = 0.99
 START, WORDS, END, PADDING = "[start]", "words", "[end]", "[padding]"
@@ -209,51 +203,3 @@ def normalised_entropy(weights: Tensor, mask: Tensor) -> Tensor:
     """
     frames = mask.sum(1)
     return torch.where(frames > 1, torch.special.entr(weights).sum(1) / frames.clamp(min=2).log(), 1.0)
-
-
-class VideoVectors(NamedTuple):
-    """Per video the mean of CLIP's raw frame vectors (videos, width), and concepts (videos, concepts, width)."""
-
-    frames: Tensor
-    concepts: Tensor
-
-
-def video_vectors(model: GLSCL, split: Split) -> VideoVectors:
-    """Features of every video of a split, from pixels or from cached features, for `probe`."""
-
-    def encode(index: Tensor) -> VideoVectors:
-        batch = {name: tensor.to(model.device) for name, tensor in split.video_batch(index).items()}
-        frames, mask = batch.get("frames"), batch["frame_mask"]
-        if frames is None:
-            frames = model.frame_features(batch["pixels"], mask)
-        mean = (frames * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return VideoVectors(mean, model.head.encode_videos(frames, mask).concepts)
-
-    return encode_all(encode, len(split.videos))
-
-
-def presence(events: pd.DataFrame, videos: list[str], factors: list[str]) -> pd.DataFrame:
-    """Whether a value of a factor occurs among the events of a video: (videos, values), columns (factor, value).
-
-    Raises ValueError where a video has no event.
-    """
-    if absent := sorted(set(videos) - set(events["video"])):
-        raise ValueError(
-            f"expected events of every video, got none of {len(absent)} such as {absent[0]!r}; build the corpus again."
-        )
-    tables = {factor: pd.crosstab(events["video"], events[factor]).gt(0).loc[videos] for factor in factors}
-    return pd.concat(tables, axis=1, names=["factor", "value"])
-
-
-def probe(train: Tensor, test: Tensor, train_presence: pd.DataFrame, test_presence: pd.DataFrame) -> pd.Series:
-    """How well a linear map tells each factor: R^2 on the test videos, mean over its values, at least 0, per factor.
-
-    train, test: features (videos, width), standardised here. The strength of the ridge is chosen per value by
-    leave-one-out on the training videos. Raises ValueError where a value is never or always present in the test.
-    """
-    if constant := [value for value in test_presence if test_presence[value].nunique() < 2]:
-        raise ValueError(f"R^2 needs values that some test videos have and some lack, got {constant[0]}; leave it out.")
-    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 5, 15), alpha_per_target=True))
-    ridge.fit(train.numpy(), train_presence.to_numpy(float))
-    scores = r2_score(test_presence.to_numpy(float), ridge.predict(test.numpy()), multioutput="raw_values")
-    return pd.Series(scores, test_presence.columns).groupby(level="factor", sort=False).mean().clip(lower=0)

@@ -1,23 +1,29 @@
 """The concepts of trained GLSCL models on a test split: what notebook 05 shows and `concepts.json` keeps."""
 
 import json
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from glscl.bundled.grammar import FACTORS
 from glscl.data.dataset import PreparedCorpus
 from glscl.data.frame_store import FrameStore
 from glscl.encoding import encode_split
 from glscl.evaluation import concepts
 from glscl.losses import CONSISTENCY_TARGET, DIVERSITY_MARGIN
+from glscl.metrics import per_query
+from glscl.model import GLSCL
 from glscl.report.figures.common import MediaFigure, film_strip
 from glscl.report.figures.concepts import attention_on_captions, concept_map, heat_maps
-from glscl.scoring import take
-from glscl.training.runs import load_run
+from glscl.scoring import similarity_matrix, take
+from glscl.study.losses import CAUSES, FREED
+from glscl.training.runs import UNFINISHED, load_run, train_seeds
+from glscl.training.trainer import TrainSettings
 
 STATISTICS = {
     "within_text": "cosine within a text",
@@ -31,30 +37,49 @@ STATISTICS = {
     "across_video": "cosine between videos, same concept",
     "dead_text": "share of dead text concepts",
     "dead_video": "share of dead video concepts",
+    "attention_on_padding": "attention on padded words, share",
+    "attention_on_absent_frames": "attention on absent frames, share",
+    "frame_weight_entropy": "entropy of frame weights, normalised",
 }
 FRAMES_SHOWN = 8  # of a clip, beside the map
 
 
-class ConceptStudy:
-    """GLSCL models of several seeds and their embeddings of a test split. Figures show the first seed.
+def train_freed(corpus: PreparedCorpus, trained: Path, seed: int) -> GLSCL:
+    """GLSCL trained as those in the folder `trained`, without what lets concepts collapse, `CAUSES`; it is not kept."""
+    settings = json.loads((trained / "settings.json").read_text())
+    model = settings["model"] | {name: value for changed in CAUSES.values() for name, value in changed.items()}
+    folder = UNFINISHED / "concepts" / trained.name / str(seed)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # a line per epoch would bury the page
+        train_seeds("glscl", model, corpus, TrainSettings(**settings["train"]), [seed], folder)
+    found = load_run(folder / f"seed-{seed}")
+    shutil.rmtree(folder)
+    return found
 
-    corpus: prepared as for the training. trained: the folder that `glscl.training.runs.train_seeds` wrote.
+
+class ConceptStudy:
+    """GLSCL models of several seeds and their embeddings of a test split, and one that is freed of `CAUSES`.
+
+    Figures show the first seed. corpus: prepared as for the training. trained: the folder that
+    `glscl.training.runs.train_seeds` wrote. freed: as `train_freed` gives it, of the first seed.
     """
 
-    def __init__(self, corpus: PreparedCorpus, trained: Path, seeds: list[int]):
+    def __init__(self, corpus: PreparedCorpus, trained: Path, seeds: list[int], freed: GLSCL):
         self.corpus, self.seeds, self.test = corpus, seeds, corpus.split("test")
-        self.models = [load_run(trained / f"seed-{seed}") for seed in seeds]
+        self.models = [*(load_run(trained / f"seed-{seed}") for seed in seeds), freed]
         self.embeddings = [encode_split(model, self.test) for model in self.models]
         self.config = self.models[0].config
         self.numbers = list(range(1, self.config.num_queries + 1))
         self.batch_size = json.loads((trained / "settings.json").read_text())["train"]["batch_size"]
 
     @cached_property
-    def statistics(self) -> pd.DataFrame:
-        """One row per seed: `glscl.evaluation.concepts.diversity`, attention on padding, entropy of frame weights."""
+    def every(self) -> pd.DataFrame:
+        """`glscl.evaluation.concepts.diversity`, attention on padding, frame weights and R@1, a row per model.
+
+        Rows are the seeds and `FREED`. r1: text to video on the test split, percent.
+        """
         table = pd.DataFrame(
             [concepts.diversity(t.concepts, v.concepts, self.test.video_of_text) for t, v in self.embeddings],
-            self.seeds,
+            [*self.seeds, FREED],
         )
         mask = self._tokens[1]
         table["attention_on_padding"] = [concepts.padding_share(weights, mask) for weights in self._on_words]
@@ -62,8 +87,16 @@ class ConceptStudy:
             concepts.padding_share(concepts.frame_attention(model, videos), videos.mask)
             for model, (_, videos) in zip(self.models, self.embeddings, strict=True)
         ]
-        table["frame_weight_entropy"] = [values.mean().item() for values in self._entropies]
+        table["frame_weight_entropy"] = [
+            self._entropy(model, *both) for model, both in zip(self.models, self.embeddings, strict=True)
+        ]
+        table["r1"] = [self._r1(model, *both) for model, both in zip(self.models, self.embeddings, strict=True)]
         return table
+
+    @property
+    def statistics(self) -> pd.DataFrame:
+        """The rows of `every` that are seeds."""
+        return self.every.loc[self.seeds]
 
     @property
     def target(self) -> dict[str, float]:
@@ -75,53 +108,62 @@ class ConceptStudy:
         }
 
     def statistics_table(self) -> pd.DataFrame:
-        """`statistics` for a reader: mean over seeds with the lowest and the highest, and the target of the losses."""
-        target, spread = self.target, self.statistics.agg(["mean", "min", "max"])
-        targets = {
+        """`every` for a reader: mean over seeds with the lowest and the highest, the freed model, what to compare with.
+
+        That is the target of the losses, or what equal weights would give.
+        """
+        target, spread, positions = self.target, self.statistics.agg(["mean", "min", "max"]), self.padding_positions
+        beside = {
             "within_text": f"described: at most {target['within_at_most']:.1f}",
             "within_video": f"at most {target['within_at_most']:.1f}",
             "matched": f"released {target['matched_released']:.3f}, described {target['matched_described']}",
+            "attention_on_padding": f"equal weights: {positions['texts']:.3f}",
+            "attention_on_absent_frames": f"equal weights: {positions['videos']:.3f}",
+            "frame_weight_entropy": "equal weights: 1",
         }
         rows = [
-            (words, "{:.3f} [{:.3f}, {:.3f}]".format(*spread[name]), targets.get(name))
+            (
+                words,
+                "{:.3f} [{:.3f}, {:.3f}]".format(*spread[name]),
+                f"{self.every.loc[FREED, name]:.3f}",
+                beside.get(name),
+            )
             for name, words in STATISTICS.items()
         ]
-        return pd.DataFrame(rows, columns=["statistic", "measured", "target of the losses"])
+        return pd.DataFrame(rows, columns=["statistic", self.config.variant, "freed", "target of the losses, or else"])
 
-    def map(self, pairs: int, perplexity: float) -> MediaFigure:
-        """The t-SNE map of the concepts of so many texts and their videos, at most; a point shows its clip."""
-        texts, videos = self.embeddings[0]
+    def map(self, pairs: int, perplexity: float) -> MediaFigure | go.Figure:
+        """t-SNE maps of the concepts of so many texts and their videos, at most, of the first seed and the freed model.
+
+        A point shows its clip, where the corpus has frames, else its caption.
+        """
         rows = self.test.captions.drop_duplicates("video").index.to_numpy()
         rows = rows[concepts.spread(len(rows), pairs)]
-        points = torch.cat([texts.concepts[rows], videos.concepts[self.test.video_of_text[rows]]]).flatten(0, 1)
-        positions = concepts.project(points, perplexity).reshape(2, len(rows), len(self.numbers), 2)
-        store, shown = FrameStore(self.corpus.folder / "frames"), self.test.captions.loc[rows]
-        media = {}
-        for video in shown["video"]:
-            frames = store.frames(video)
-            media[video] = film_strip(frames[concepts.spread(len(frames), FRAMES_SHOWN)], width=120)
-        return concept_map({"text": positions[0], "video": positions[1]}, list(media), media, shown["text"].tolist())
+        panels = {}
+        for title, (texts, videos) in self._compared.items():
+            points = torch.cat([texts.concepts[rows], videos.concepts[self.test.video_of_text[rows]]]).flatten(0, 1)
+            positions = concepts.project(points, perplexity).reshape(2, len(rows), len(self.numbers), 2)
+            panels[title] = {"text": positions[0], "video": positions[1]}
+        shown, media = self.test.captions.loc[rows], {}
+        if (folder := self.corpus.folder / "frames").exists():
+            store = FrameStore(folder)
+            for video in shown["video"]:
+                frames = store.frames(video)
+                media[video] = film_strip(frames[concepts.spread(len(frames), FRAMES_SHOWN)], width=120)
+        return concept_map(panels, shown["video"].tolist(), media, shown["text"].tolist())
 
     def cosines(self) -> go.Figure:
-        """Mean cosines of every two concepts: within texts, within videos, and of a text with its own video."""
-        texts, videos = self.embeddings[0]
-        own = videos.concepts[self.test.video_of_text]
-        sides = {
-            "text, text": (texts.concepts, texts.concepts),
-            "video, video": (videos.concepts, videos.concepts),
-            "text, video": (texts.concepts, own),
-        }
-        tables = {
-            name: pd.DataFrame(concepts.mean_cosines(*both).numpy(), self.numbers, self.numbers)
-            for name, both in sides.items()
-        }
-        return heat_maps(tables, "concept", "concept", -1, 1)
-
-    def frame_figure(self) -> go.Figure:
-        """Attention of each concept on each frame, mean over the test videos."""
-        weights = concepts.frame_attention(self.models[0], self.embeddings[0][1]).mean(0)
-        table = pd.DataFrame(weights.numpy(), self.numbers, range(1, weights.shape[1] + 1))
-        return heat_maps({"": table}, "concept", "frame", 0, table.max(axis=None), digits=3)
+        """Mean cosines of every two concepts, within videos and of a text with its own video, of both models."""
+        tables = {}
+        for title, (texts, videos) in self._compared.items():
+            own = videos.concepts[self.test.video_of_text]
+            for name, left, right in (
+                ("in a video", videos.concepts, videos.concepts),
+                ("text, video", texts.concepts, own),
+            ):
+                cosines = concepts.mean_cosines(left, right).numpy()
+                tables[f"{title}: {name}"] = pd.DataFrame(cosines, self.numbers, self.numbers)
+        return heat_maps(tables, "concept", "concept", -1, 1, digits=1)
 
     def word_figure(self, captions: int = 3) -> go.Figure:
         """Attention of each concept on the words of some captions, evenly spread over the test split."""
@@ -144,42 +186,6 @@ class ConceptStudy:
         frames = self.embeddings[0][1].mask
         return {"texts": 1 - self._tokens[1].float().mean().item(), "videos": 1 - frames.float().mean().item()}
 
-    def padding_table(self) -> pd.DataFrame:
-        """Share of attention on padding, and the share of positions that are padding, in percent, per seed."""
-        table = pd.DataFrame({"of": self.padding_positions.keys()})
-        table["positions, %"] = [f"{100 * share:.1f}" for share in self.padding_positions.values()]
-        for seed, row in self.statistics.iterrows():
-            both = row["attention_on_padding"], row["attention_on_absent_frames"]
-            table[f"seed {seed}, %"] = [f"{100 * share:.1f}" for share in both]
-        return table
-
-    def entropy_table(self) -> pd.DataFrame:
-        """Normalised entropy of the frame weights of the true pairs: quantiles and mean, per seed."""
-        quantiles = [values.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist() for values in self._entropies]
-        table = pd.DataFrame(quantiles, columns=["5 %", "median", "95 %"])
-        table = table.assign(mean=[values.mean().item() for values in self._entropies]).map("{:.3f}".format)
-        table.insert(0, "seed", self.seeds)
-        return table
-
-    def factors(self, events: Path) -> pd.DataFrame | None:
-        """R^2 of each factor (columns) from the mean of CLIP's frames and from each concept (rows), mean over seeds.
-
-        events: table of the events of each clip, with a column `video` and one per factor; None where it is absent.
-        Values that all test videos have, or none has, are left out.
-        """
-        if not events.is_file():
-            return None
-        table, train = pd.read_csv(events), self.corpus.split("train")
-        learn, check = (concepts.presence(table, split.videos, list(FACTORS)) for split in (train, self.test))
-        varied = [value for value in check if check[value].nunique() > 1]
-        tables = []
-        for model in self.models:
-            seen, new = concepts.video_vectors(model, train), concepts.video_vectors(model, self.test)
-            vectors = [(seen.frames, new.frames), *zip(seen.concepts.unbind(1), new.concepts.unbind(1), strict=True)]
-            probes = [concepts.probe(*both, learn[varied], check[varied]) for both in vectors]
-            tables.append(pd.DataFrame(probes, ["CLIP", *self.numbers]))
-        return sum(tables) / len(tables)
-
     def answer(self) -> str:
         """Whether concepts match and differ, in one sentence."""
         mean = self.statistics.mean()
@@ -190,8 +196,10 @@ class ConceptStudy:
 
     def details(self) -> list[str]:
         """What else the statistics say, one sentence each."""
-        mean = self.statistics.mean()
+        mean, freed, first = self.statistics.mean(), self.every.loc[FREED], self.statistics.loc[self.seeds[0]]
         return [
+            f"With {FREED}, a video's concepts span {freed['rank_video']:.1f} directions; R@1 is {freed['r1']:.1f} "
+            f"instead of {first['r1']:.1f} (seed {self.seeds[0]}).",
             f"Over {len(self.test):,} test texts and {len(self.seeds)} seeds, a text's concept has cosine "
             f"{mean['different']:.2f} with other concepts of its own video.",
             f"The concepts of a text span {mean['rank_text']:.1f} directions (effective rank).",
@@ -200,13 +208,14 @@ class ConceptStudy:
             "the frames.",
         ]
 
-    def summary(self, factors: pd.DataFrame | None) -> dict:
-        """The content of `concepts.json`. factors: as `factors` returns them."""
+    def summary(self) -> dict:
+        """The content of `concepts.json`."""
         return {
             "answer": self.answer(),
             "details": self.details(),
             "seeds": self.statistics.to_dict("index"),
             "mean": self.statistics.mean().to_dict(),
+            "freed": self.every.loc[FREED].to_dict() | {"setting": FREED, "seed": self.seeds[0]},
             "target": self.target,
             "texts": len(self.test),
             "videos": len(self.test.videos),
@@ -214,9 +223,12 @@ class ConceptStudy:
             "variant": self.config.variant,
             "batch_size": self.batch_size,
             "padding_share_of_positions": self.padding_positions["texts"],
-            "factors_r2": {} if factors is None else factors.to_dict("index"),
             "favourite_words": dict(zip(self.numbers, self.favourite_words, strict=True)),
         }
+
+    @property
+    def _compared(self) -> dict[str, tuple]:
+        return {self.config.variant: self.embeddings[0], "freed": self.embeddings[-1]}
 
     @cached_property
     def _tokens(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,10 +242,11 @@ class ConceptStudy:
     def _by_word(self) -> pd.DataFrame:
         return concepts.by_word(self._on_words[0], *self._tokens, self.corpus.processor.tokenizer)
 
-    @cached_property
-    def _entropies(self) -> list[torch.Tensor]:
-        pairs = [(texts, take(videos, self.test.video_of_text)) for texts, videos in self.embeddings]
-        return [
-            concepts.normalised_entropy(concepts.frame_weights(texts.sentence, videos, self.config), videos.mask)
-            for texts, videos in pairs
-        ]
+    def _entropy(self, model: GLSCL, texts, videos) -> float:
+        own = take(videos, self.test.video_of_text)
+        weights = concepts.frame_weights(texts.sentence, own, model.config)
+        return concepts.normalised_entropy(weights, own.mask).mean().item()
+
+    def _r1(self, model: GLSCL, texts, videos) -> float:
+        scores = similarity_matrix(model, texts, videos).numpy()
+        return float(100 * (per_query(scores, self.test.video_of_text.numpy())["t2v"]["rank"] < 1).mean())

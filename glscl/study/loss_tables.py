@@ -16,16 +16,9 @@ from glscl.losses import CONSISTENCY_TARGET
 from glscl.report.figures.histogram import histogram
 from glscl.report.figures.losses import rank_card
 from glscl.report.figures.svg import Drawing
-from glscl.study.losses import DOSED, FULL, NO_LOCAL, NO_LOSS, Measured, Study
+from glscl.study.losses import DOSED, FULL, LOCAL, Measured, Study, without
 from glscl.study.published import NEAR, headline_among_sweeps, near_headline, sweeps
 
-CONTRASTS = {  # a part, and the condition without it
-    "inter-consistency": "no inter-consistency",
-    "intra-diversity": "no intra-diversity",
-    "both losses": NO_LOSS,
-    "local interaction": NO_LOCAL,
-    "text-conditioned pooling": "mean-pooled global",
-}
 OF_TEXTS = ("matched", "wrong_pair", "within_text", "rank_text")
 OF_VIDEOS = ("within_video", "rank_video")
 SHOWN = {
@@ -83,14 +76,14 @@ def contrasts(study: Study, runs: Runs) -> dict[str, dict[str, dict]]:
     Each entry is what `paired_difference` gives; r1 has `p_holm` too, over all parts and variants. Without local
     interaction no concepts are trained, so that part has r1 alone, and the variants share the model without it.
     """
-    found, size = {}, len(CONTRASTS) * len(study.variants)
-    for part, without in CONTRASTS.items():
+    found, size = {}, len(study.parts) * len(study.variants)
+    for part in study.parts:
         found[part] = {}
         for variant in study.variants:
             full = f"{variant}/{FULL}"
-            bare = f"{study.variants[0] if without == NO_LOCAL else variant}/{without}"
+            bare = f"{study.variants[0] if part == LOCAL else variant}/{without(part)}"
             entry = {"r1": paired_difference(runs.hits(full), runs.hits(bare), runs.group, size)}
-            if without != NO_LOCAL:
+            if part != LOCAL:
                 entry |= {statistic: runs.change(full, bare, statistic) for statistic in SHOWN}
             found[part][variant] = entry
     _corrected([entry["r1"] for by_variant in found.values() for entry in by_variant.values()])
@@ -273,7 +266,9 @@ def dose_rows(results: dict) -> pd.DataFrame:
         kept |= {"r1": row["r1"]["mean"], "low": row["r1"]["low"], "high": row["r1"]["high"]}
         knobs = KNOBS if not other else [name for name in other if other == [name] and name in KNOBS]
         rows += [kept | {"knob": knob, "dose": row[knob]} for knob in knobs]
-    return pd.DataFrame(rows).sort_values(["variant", "knob", "dose"], kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows)
+    several = table.groupby("knob")["dose"].transform("nunique") > 1  # one dose shows no response
+    return table[several].sort_values(["variant", "knob", "dose"], kind="stable", ignore_index=True)
 
 
 def contrast_rows(results: dict) -> pd.DataFrame:

@@ -36,19 +36,18 @@ from glscl.training.trainer import TrainSettings
 # The inter-consistency loss has two terms; beta weighs the second alone, so a beta of 0 leaves the first.
 NO_INTER = {"moment_weight": 0.0, "consistency_weight": 0.0}
 NO_INTRA = {"diversity_weight": 0.0}
-FULL, NO_LOSS, NO_LOCAL = "full", "neither loss", "no local interaction"
-ABLATIONS = {
-    FULL: {},
-    "no inter-consistency": NO_INTER,
-    "no intra-diversity": NO_INTRA,
-    NO_LOSS: NO_INTER | NO_INTRA,
+FULL, LOCAL = "full", "local interaction"
+PARTS = {  # what may be left out, and how
+    "inter-consistency": NO_INTER,
+    "intra-diversity": NO_INTRA,
+    "both losses": NO_INTER | NO_INTRA,
     # With xi = 0 alone, the two losses would go on shaping the temporal encoder through the concepts.
-    NO_LOCAL: {"local_weight": 0.0} | NO_INTER | NO_INTRA,
-    "mean-pooled global": {"global_pooling": "mean"},
+    LOCAL: {"local_weight": 0.0} | NO_INTER | NO_INTRA,
+    "text-conditioned pooling": {"global_pooling": "mean"},
 }
 DOSED = {"alpha": "diversity_weight", "beta": "consistency_weight", "dropout": "dropout"}
 # What was suspected to let the concepts collapse, taken away: named before any of it was trained here.
-CAUSES = {"dropout 0": {"dropout": 0.0}, "alpha 1": {"diversity_weight": 1.0}, "no inter-consistency": NO_INTER}
+CAUSES = {"dropout 0": {"dropout": 0.0}, "alpha 1": {"diversity_weight": 1.0}, "without inter-consistency": NO_INTER}
 FREED = ", ".join(CAUSES)
 FOLLOWED = (FULL, FREED)  # conditions whose rank is followed over training
 KEPT_STEPS = (2, 5, 10, 20, 40, 80, 160, 320, 640)  # after which it is followed, beside start and end
@@ -67,22 +66,30 @@ class Condition(NamedTuple):
         return f"{self.variant}/{self.name}"
 
 
-def conditions(model: dict, variants: list[str], doses: dict[str, list[float]], combined: bool) -> list[Condition]:
-    """Every condition that is trained, no two of the same settings: ablations, doses one at a time, combinations.
+def without(part: str) -> str:
+    """Name of the condition that lacks one of `PARTS`."""
+    return f"without {part}"
 
-    model: general settings of GLSCL. doses: values of `DOSED`, by its keys. combined: all combinations of `CAUSES`, for
-    the first variant; else only all three together, `FREED`. The variants differ in the local interaction and in the
-    losses on its concepts, so without these only the first variant is trained.
+
+def conditions(
+    model: dict, variants: list[str], parts: list[str], doses: dict[str, list[float]], combined: bool
+) -> list[Condition]:
+    """Every condition that is trained, no two of the same settings: the full model, others, and combinations.
+
+    model: general settings of GLSCL. parts: of `PARTS`, left out one at a time. doses: values of `DOSED`, by its keys,
+    one at a time. combined: all combinations of `CAUSES`, for the first variant; else only all three together, `FREED`.
+    The variants differ in the local interaction and in the losses on its concepts, so without these only the first
+    variant is trained. Raises ValueError at an unknown part.
     """
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise ValueError(f"losses.parts may have {', '.join(PARTS)}, got {', '.join(unknown)}; correct the spelling.")
     found = []
     for number, variant in enumerate(variants):
-        named = dict(ABLATIONS)
-        if number:
-            named.pop(NO_LOCAL)
+        named = {FULL: {}} | {without(part): PARTS[part] for part in parts if part != LOCAL or number == 0}
         named |= {f"{key} {dose:g}": {DOSED[key]: float(dose)} for key, values in doses.items() for dose in values}
         if number == 0:
-            parts = product((False, True), repeat=len(CAUSES)) if combined else [(True,) * len(CAUSES)]
-            named |= dict(_combination(chosen) for chosen in parts)
+            chosen = product((False, True), repeat=len(CAUSES)) if combined else [(True,) * len(CAUSES)]
+            named |= dict(_combination(each) for each in chosen)
         distinct = {}
         for name, changed in named.items():
             distinct.setdefault(tuple(sorted((model | changed).items())), Condition(variant, name, changed))
@@ -100,8 +107,9 @@ class Study:
     """What the conditions share.
 
     model: general settings of GLSCL, which a condition changes. settings: of every training. seeds: two or more.
-    variants: `released`, `described`, or both. conditions: see `conditions`. scratch: folder of models, each deleted
-    once it is measured. Raises ValueError for fewer than two seeds, or for batches larger than the training split.
+    variants: `released`, `described`, or both. parts: of `PARTS`. conditions: see `conditions`. scratch: folder of
+    models, each deleted once it is measured.
+    Raises ValueError for fewer than two seeds, or for batches larger than the training split.
     """
 
     dataset: str
@@ -110,6 +118,7 @@ class Study:
     settings: TrainSettings
     seeds: list[int]
     variants: list[str]
+    parts: list[str]
     conditions: list[Condition]
     scratch: Path
 
@@ -139,7 +148,8 @@ class Study:
             TrainSettings(**(chosen["train"] | fixed)),
             losses["seeds"],
             losses["variants"],
-            conditions(chosen["model"], losses["variants"], doses, losses["combined"]),
+            losses["parts"],
+            conditions(chosen["model"], losses["variants"], losses["parts"], doses, losses["combined"]),
             UNFINISHED / "losses" / profile / dataset,
         )
 

@@ -1,4 +1,4 @@
-"""Statistics of concepts against closed forms, attention against the decoder, probes against planted factors."""
+"""Statistics of concepts against closed forms, attention against the decoder."""
 
 import json
 from types import SimpleNamespace
@@ -115,9 +115,6 @@ def test_attention_of_a_split_is_that_of_its_batches(make_model, features):
     videos = encode_split(model, split)[1]
     whole = concepts.frame_attention(model, videos, batch_size=2)
     assert_close(whole, concepts.attention(model.head.local, videos.frames, videos.mask))
-    vectors = concepts.video_vectors(model, split)
-    assert_close(vectors.concepts, videos.concepts)
-    assert_close(vectors.frames[1], features["frames"][1, 0])  # its only frame that is not absent
 
 
 def test_pixels_and_tokens_give_what_their_features_give(make_model):
@@ -135,8 +132,6 @@ def test_pixels_and_tokens_give_what_their_features_give(make_model):
     texts = {"sentence": sentence, "words": words, "word_mask": tokens["word_mask"]}
     frozen = Split(captions, texts, {"frames": frames, "frame_mask": mask})
     assert_close(concepts.word_attention(model, whole), concepts.word_attention(model, frozen))
-    for left, right in zip(concepts.video_vectors(model, whole), concepts.video_vectors(model, frozen), strict=True):
-        assert_close(left, right)
 
 
 def test_pieces_are_joined_to_words_and_padding_is_one_row():
@@ -198,35 +193,6 @@ def test_normalised_entropy_is_one_for_a_mean_and_zero_for_one_frame():
     assert concepts.normalised_entropy(weights, mask).tolist() == pytest.approx([1, 1, 0, 1])
 
 
-def test_probe_finds_a_planted_factor_and_no_other():
-    rng = np.random.default_rng(0)
-    values = pd.DataFrame(rng.random((900, 4)) < 0.4)
-    values.columns = pd.MultiIndex.from_product([["shape", "size"], [0, 1]], names=["factor", "value"])
-    planted = np.concatenate([values["shape"] * 2.0 - 1, np.zeros((900, 10))], axis=1)
-    features = torch.tensor(planted @ rng.normal(size=(12, 12)) + 0.01 * rng.normal(size=(900, 12))).float()
-    found = concepts.probe(features[:600], features[600:], values[:600], values[600:])
-    assert list(found.index) == ["shape", "size"]
-    assert found["shape"] > 0.99
-    assert 0 <= found["size"] < 0.05
-    values.iloc[600:, 3] = True
-    with pytest.raises(ValueError, match=r"some lack, got \('size', 1\)"):
-        concepts.probe(features[:600], features[600:], values[:600], values[600:])
-
-
-def test_presence_is_that_of_any_event_and_needs_every_video():
-    events = pd.DataFrame(
-        {"video": ["b", "b", "a", "c"], "shape": ["star", "ring", "ring", "moon"], "colour": ["red"] * 4}
-    )
-    table = concepts.presence(events, ["a", "b"], ["shape", "colour"])
-    assert table["shape"].to_dict("index") == {
-        "a": {"moon": False, "ring": True, "star": False},
-        "b": {"moon": False, "ring": True, "star": True},
-    }
-    assert table["colour", "red"].all()
-    with pytest.raises(ValueError, match="got none of 1 such as 'd'"):
-        concepts.presence(events, ["a", "d"], ["shape"])
-
-
 def test_projection_is_deterministic_and_keeps_neighbours():
     centres = torch.eye(16)[[0, 1, 2]].repeat_interleave(20, 0)
     points = F.normalize(centres + 0.05 * unit(60, 16), dim=-1)
@@ -237,10 +203,23 @@ def test_projection_is_deterministic_and_keeps_neighbours():
     assert (distance.argmin(1) // 20 == np.arange(60) // 20).all()
 
 
+def placed(pairs: int, count: int) -> dict[str, np.ndarray]:
+    return {"text": np.zeros((pairs, count, 2)), "video": np.ones((pairs, count, 2))}
+
+
+def test_maps_stand_beside_each_other_and_share_their_legend():
+    shown = concept_map({"released": placed(2, 3), "freed": placed(2, 3)}, ["a", "b"], {}, ["a ball", "a <b>"])
+    points = [trace for trace in shown.data if trace.customdata is not None]
+    assert len(points) == 2 * 2 * 3
+    assert sum(trace.showlegend is not False for trace in shown.data) == 2 + 3
+    assert {trace.xaxis for trace in points} == {"x", "x2"}
+    assert [note.text for note in shown.layout.annotations] == ["released", "freed"]
+    assert points[0].customdata[1][0] == "a &lt;b&gt;"  # without clips a point shows its caption
+
+
 def test_hostile_text_stays_text_in_the_figures():
-    positions = {"text": np.zeros((2, 3, 2)), "video": np.ones((2, 3, 2))}
     media = {video: film_strip(np.zeros((2, 8, 8, 3), np.uint8)) for video in "ab"}
-    shown = concept_map(positions, ["a", "b"], media, [HOSTILE, "a ball"])
+    shown = concept_map({"released": placed(2, 3)}, ["a", "b"], media, [HOSTILE, "a ball"])
     bundle = json.loads(shown.figure.to_json())
     assert bundle["layout"]["meta"]["captions"][0] == HOSTILE  # the panel sets it as text
     page = figure_html(bundle, "figure-1")

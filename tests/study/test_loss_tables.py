@@ -10,13 +10,18 @@ from glscl.evaluation.collapse import HINGE
 from glscl.files import write_json
 from glscl.report.figures import losses as figures
 from glscl.study import loss_tables
-from glscl.study.losses import FREED, FULL, NO_LOCAL, NO_LOSS, Measured, conditions
+from glscl.study.losses import FREED, FULL, LOCAL, PARTS, Measured, conditions, without
 from glscl.study.published import published, sweeps
 from tests import ROOT
 from tests.study.test_losses import DOSES, MODEL
 
 TEXTS = 40
-HELPS = {FULL: 30, NO_LOSS: 20, "no inter-consistency": 20, FREED: 36}  # texts that a condition finds; others 30
+HELPS = {
+    FULL: 30,
+    "without both losses": 20,
+    "without inter-consistency": 20,
+    FREED: 36,
+}  # texts that a condition finds; others 30
 
 
 class Split:
@@ -28,8 +33,8 @@ class Split:
 class Made:
     """A study whose runs are made up."""
 
-    variants, seeds = ["released", "described"], [0, 1, 2]
-    conditions = conditions(MODEL, variants, DOSES, True)
+    variants, seeds, parts = ["released", "described"], [0, 1, 2], list(PARTS)
+    conditions = conditions(MODEL, variants, parts, DOSES, True)
     corpus = type("Corpus", (), {"split": staticmethod(lambda name: Split)})
 
     def model_of(self, condition):
@@ -70,7 +75,7 @@ def results(papers):
 
 def test_an_effect_is_positive_where_the_part_helps(results):
     found = results["contrasts"]
-    assert set(found) == {*loss_tables.CONTRASTS}
+    assert set(found) == {*PARTS}
     assert found["both losses"]["released"]["r1"]["difference"] == pytest.approx(25)
     assert found["intra-diversity"]["described"]["r1"]["difference"] == 0
     inter = found["inter-consistency"]["released"]
@@ -85,8 +90,8 @@ def test_an_effect_is_positive_where_the_part_helps(results):
 
 def test_a_dose_has_its_settings_its_outcomes_and_its_change(results):
     rows = {(row["variant"], row["name"]): row for row in results["doses"]}
-    assert ("released", NO_LOCAL) not in rows
-    assert ("released", "mean-pooled global") not in rows
+    assert ("released", without(LOCAL)) not in rows
+    assert ("released", "without text-conditioned pooling") not in rows
     freed = rows["released", FREED]
     assert (freed["alpha"], freed["beta"], freed["moment"], freed["dropout"]) == (1, 0, 0, 0)
     assert freed["over_full"]["difference"] == pytest.approx(15)
@@ -162,7 +167,7 @@ def test_the_forest_has_a_point_for_every_effect_and_every_seed(results):
     marks = [trace for trace in figure.data if trace.mode == "markers"]
     assert [len(trace.x) for trace in marks if trace.name] == [5, 5]
     assert [len(trace.x) for trace in marks if not trace.name] == [3] * 10
-    assert set(figure.layout.yaxis.ticktext) == {*loss_tables.CONTRASTS}
+    assert set(figure.layout.yaxis.ticktext) == {*PARTS}
 
 
 def test_drawings_name_what_they_show(results, papers):

@@ -15,35 +15,34 @@ from glscl.evaluation.concepts import diversity
 from glscl.model import Texts, Videos, global_similarity
 from glscl.study import losses
 from glscl.study.losses import (
-    ABLATIONS,
     FREED,
     FULL,
-    NO_LOCAL,
-    NO_LOSS,
+    LOCAL,
+    PARTS,
     Condition,
     Study,
     at_step,
     conditions,
     run,
     untrained,
+    without,
 )
 from glscl.training.runs import load_run
 from glscl.training.trainer import TrainSettings
 from tests.study import random_corpus
 
 REMOVED = {
-    "full": set(),
-    "no inter-consistency": {"inter_consistency"},
-    "no intra-diversity": {"intra_diversity"},
-    "neither loss": {"inter_consistency", "intra_diversity"},
-    NO_LOCAL: {"inter_consistency", "intra_diversity"},
-    "mean-pooled global": set(),
+    "inter-consistency": {"inter_consistency"},
+    "intra-diversity": {"intra_diversity"},
+    "both losses": {"inter_consistency", "intra_diversity"},
+    LOCAL: {"inter_consistency", "intra_diversity"},
+    "text-conditioned pooling": set(),
 }
 
 
-def step(make_model, features, variant, ablation):
+def step(make_model, features, variant, part):
     """One batch of five pairs: model, kept texts and videos, similarity, and the gradient of every weight by name."""
-    model = make_model(**(ABLATIONS[ablation] | {"variant": variant}))
+    model = make_model(**(PARTS[part] | {"variant": variant}))
     texts = model.head.encode_texts(features["sentence"], features["words"], features["word_mask"])
     videos = model.head.encode_videos(features["frames"][:5], features["frame_mask"][:5])
     model.loss(texts, videos)["total"].backward()
@@ -52,41 +51,41 @@ def step(make_model, features, variant, ablation):
 
 
 @pytest.mark.parametrize("variant", ["released", "described"])
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_an_ablation_removes_its_terms_and_no_others(make_model, variant, ablation):
-    model = make_model(**(ABLATIONS[ablation] | {"variant": variant}))
+@pytest.mark.parametrize("part", PARTS)
+def test_leaving_a_part_out_removes_its_terms_and_no_others(make_model, variant, part):
+    model = make_model(**(PARTS[part] | {"variant": variant}))
     alike = F.normalize(torch.ones(5, 4, 32), dim=-1)  # collapsed concepts, so that the hinge is open
     turned = F.normalize(torch.linspace(0, 1, 32).expand(5, 4, 32), dim=-1)
     frames = torch.randn(5, 6, 32)
     kept = Texts(torch.randn(5, 32), alike), Videos(frames, torch.ones(5, 6), frames @ frames.mT, turned)
     terms = model.head.loss(*kept)
-    assert {name for name, term in terms.items() if term == 0} == REMOVED[ablation]
+    assert {name for name, term in terms.items() if term == 0} == REMOVED[part]
 
 
 @pytest.mark.parametrize("variant", ["released", "described"])
 def test_without_local_interaction_nothing_of_it_has_a_part(make_model, features, variant):
-    model, texts, videos, similarity, gradients = step(make_model, features, variant, NO_LOCAL)
+    model, texts, videos, similarity, gradients = step(make_model, features, variant, LOCAL)
     assert_close(similarity, global_similarity(texts.sentence, videos, 1 / model.config.temperature))
     for name, gradient in gradients.items():
         assert (gradient.abs().max() == 0) == name.startswith("local."), name
 
 
 def test_without_local_interaction_the_variants_are_one_model(make_model, features):
-    *_, one, one_gradients = step(make_model, features, "released", NO_LOCAL)
-    *_, other, other_gradients = step(make_model, features, "described", NO_LOCAL)
+    *_, one, one_gradients = step(make_model, features, "released", LOCAL)
+    *_, other, other_gradients = step(make_model, features, "described", LOCAL)
     assert torch.equal(one, other)
     assert one_gradients.keys() == other_gradients.keys()
     assert all(torch.equal(one_gradients[name], other_gradients[name]) for name in one_gradients)
 
 
-@pytest.mark.parametrize("ablation", [name for name in ABLATIONS if name != NO_LOCAL])
-def test_all_other_ablations_are_two_models(make_model, features, ablation):
-    one, other = (step(make_model, features, variant, ablation)[3] for variant in ("released", "described"))
+@pytest.mark.parametrize("part", [name for name in PARTS if name != LOCAL])
+def test_without_any_other_part_they_are_two_models(make_model, features, part):
+    one, other = (step(make_model, features, variant, part)[3] for variant in ("released", "described"))
     assert not torch.allclose(one, other, atol=1e-4)
 
 
 def test_mean_pooling_is_the_cosine_with_the_mean_frame(make_model, features):
-    model, texts, videos, similarity, _ = step(make_model, features, "released", "mean-pooled global")
+    model, texts, videos, similarity, _ = step(make_model, features, "released", "text-conditioned pooling")
     mean = (videos.frames * videos.mask[..., None]).sum(1) / videos.mask.sum(1, keepdim=True)
     local = (texts.concepts[:, None] * videos.concepts).sum(-1).mean(-1)
     expected = F.cosine_similarity(texts.sentence[:, None], mean, dim=-1) + model.config.local_weight * local
@@ -108,23 +107,33 @@ DOSES = {"alpha": [0, 1e-4, 1, 100], "beta": [0, 0.005, 0.5], "dropout": [0, 0.1
 
 
 def test_doses_change_one_setting_and_what_coincides_is_trained_once():
-    found = {condition.name: condition.changed for condition in conditions(MODEL, ["described"], DOSES, False)}
-    assert set(found) == {*ABLATIONS, "alpha 1", "alpha 100", "beta 0", "beta 0.5", "dropout 0", FREED}
+    found = {
+        condition.name: condition.changed for condition in conditions(MODEL, ["described"], list(PARTS), DOSES, False)
+    }
+    assert set(found) == {FULL, *map(without, PARTS), "alpha 1", "alpha 100", "beta 0", "beta 0.5", "dropout 0", FREED}
     assert found["alpha 100"] == {"diversity_weight": 100.0}
     assert found["beta 0"] == {"consistency_weight": 0.0}
-    assert found["no inter-consistency"] == {"consistency_weight": 0.0, "moment_weight": 0.0}
+    assert found["without inter-consistency"] == {"consistency_weight": 0.0, "moment_weight": 0.0}
     every = [tuple(sorted((MODEL | changed).items())) for changed in found.values()]
     assert len(set(every)) == len(every)
 
 
+def test_only_the_parts_that_are_asked_for_are_left_out():
+    none = {"alpha": [], "beta": [], "dropout": []}
+    found = conditions(MODEL, ["released"], ["both losses"], none, False)
+    assert [condition.name for condition in found] == [FULL, "without both losses", FREED]
+    with pytest.raises(ValueError, match="text-conditioned pooling, got poling; correct"):
+        conditions(MODEL, ["released"], ["poling"], none, False)
+
+
 def test_combinations_are_a_cube_of_the_first_variant():
-    found = conditions(MODEL, ["released", "described"], DOSES, True)
+    found = conditions(MODEL, ["released", "described"], list(PARTS), DOSES, True)
     combined = [condition for condition in found if "," in condition.name]
     assert len(combined) == 4  # of 8 corners, four change one thing or nothing
     assert {condition.variant for condition in combined} == {"released"}
     assert Condition("released", FREED, combined[-1].changed) == combined[-1]
-    assert combined[-1].changed == {"dropout": 0.0, "diversity_weight": 1.0} | ABLATIONS["no inter-consistency"]
-    assert [condition.variant for condition in found if condition.name == NO_LOCAL] == ["released"]
+    assert combined[-1].changed == {"dropout": 0.0, "diversity_weight": 1.0} | PARTS["inter-consistency"]
+    assert [condition.variant for condition in found if condition.name == without(LOCAL)] == ["released"]
     assert len({condition.label for condition in found}) == len(found)
 
 
@@ -136,10 +145,9 @@ def study(bundled, tmp_path_factory) -> Study:
     folder = tmp_path_factory.mktemp("losses")
     random_corpus.write(folder / "corpus", 128, 3, 9, {"train": 48, "val": 8, "test": 12})
     corpus = PreparedCorpus.open(folder / "corpus", str(bundled / "tiny-clip"), "frozen", 9)
-    wanted = conditions(MODEL, ["released"], {"alpha": [100], "beta": [], "dropout": []}, False)
-    kept = (FULL, "alpha 100", "no inter-consistency", "no intra-diversity", NO_LOSS, NO_LOCAL, FREED)
-    wanted = [condition for condition in wanted if condition.name in (*kept, "mean-pooled global")]
-    return Study("made", corpus, MODEL, SETTINGS, [3, 5], ["released"], wanted, folder / "scratch")
+    parts = ["both losses", LOCAL]
+    wanted = conditions(MODEL, ["released"], parts, {"alpha": [100], "beta": [], "dropout": []}, False)
+    return Study("made", corpus, MODEL, SETTINGS, [3, 5], ["released"], parts, wanted, folder / "scratch")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Figures of the learned concepts: heat maps, attention on the words of captions, and the t-SNE map with clips."""
+"""Figures of the learned concepts: heat maps, attention on the words of captions, and t-SNE maps with clips."""
 
 import html
 
@@ -70,52 +70,47 @@ def _finish(figure: go.Figure, low: float, high: float) -> go.Figure:
 
 
 def concept_map(
-    positions: dict[str, np.ndarray], videos: list[str], media: dict[str, str], captions: list[str]
-) -> MediaFigure:
-    """The concepts of pairs in the plane: colour is the concept, the symbol is the modality, a point shows its clip.
+    panels: dict[str, dict[str, np.ndarray]], videos: list[str], media: dict[str, str], captions: list[str]
+) -> MediaFigure | go.Figure:
+    """The concepts of the same pairs in planes beside each other: colour is the concept, the symbol is the modality.
 
-    positions: {"text": (pairs, concepts, 2), "video": the same}. videos, captions: per pair. media: see `with_media`.
+    panels: {title: {"text": (pairs, concepts, 2), "video": the same}}. videos, captions: per pair. media: see
+    `with_media`; a point shows its clip, or without any media its caption.
     """
-    figure = go.Figure()
-    points = [[video, number] for number, video in enumerate(videos)]
-    for modality, position in positions.items():
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            name=modality,
-            legendrank=1,  # before the concepts, whose rank is 1000
-            hoverinfo="skip",
-            marker={"symbol": SYMBOLS[modality], "color": "#555", "size": 8},
-        )
-        for concept in range(position.shape[1]):
-            name = f"concept {concept + 1}"
-            figure.add_scatter(
-                x=position[:, concept, 0],
-                y=position[:, concept, 1],
-                mode="markers",
-                name=name,
-                legendgroup=name,
-                showlegend=modality == "text",
-                customdata=points,
-                hovertemplate=f"{name} of a {modality}<extra></extra>",
-                marker={
-                    "symbol": SYMBOLS[modality],
-                    "color": PALETTE[concept % len(PALETTE)],
-                    "size": 7,
-                    "opacity": 0.75,
-                    "line": {"width": 0 if modality == "text" else 1.5},
-                },
-            )
-    figure.update_layout(template=TEMPLATE, height=620, margin={"l": 16, "t": 40, "b": 16})
+    figure = make_subplots(1, len(panels), subplot_titles=list(panels), horizontal_spacing=0.02)
+    points = [[v, number] for number, v in enumerate(videos)] if media else [[html.escape(c)] for c in captions]
+    said = "" if media else "<br>%{customdata[0]}"
+    for modality, symbol in SYMBOLS.items():
+        style = {"mode": "markers", "hoverinfo": "skip", "marker": {"symbol": symbol, "color": "#555", "size": 8}}
+        rank = 1  # before the concepts, whose rank is 1000
+        figure.add_scatter(x=[None], y=[None], name=modality, legendrank=rank, **style, row=1, col=1)
+    for column, positions in enumerate(panels.values(), 1):
+        for modality, position in positions.items():
+            for concept in range(position.shape[1]):
+                name = f"concept {concept + 1}"
+                figure.add_scatter(
+                    x=position[:, concept, 0],
+                    y=position[:, concept, 1],
+                    mode="markers",
+                    name=name,
+                    legendgroup=name,
+                    showlegend=(column, modality) == (1, "text"),
+                    customdata=points,
+                    hovertemplate=f"{name} of a {modality}{said}<extra></extra>",
+                    marker={
+                        "symbol": SYMBOLS[modality],
+                        "color": PALETTE[concept % len(PALETTE)],
+                        "size": 7,
+                        "opacity": 0.75,
+                        "line": {"width": 0 if modality == "text" else 1.5},
+                    },
+                    row=1,
+                    col=column,
+                )
+        figure.update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", col=column)
+    figure.update_layout(template=TEMPLATE, height=560, margin={"l": 16, "t": 40, "b": 16})
     figure.update_layout(legend={"y": -0.02, "yanchor": "top"})
-    hidden = {
-        "showticklabels": False,
-        "ticks": "",
-        "zeroline": False,
-        "showgrid": False,
-        "mirror": True,
-        "showline": True,
-    }
-    figure.update_xaxes(**hidden).update_yaxes(**hidden, scaleanchor="x")
-    return with_media(figure, media, captions)
+    hidden = {"showticklabels": False, "ticks": "", "zeroline": False, "showgrid": False}
+    hidden |= {"mirror": True, "showline": True}
+    figure.update_xaxes(**hidden).update_yaxes(**hidden)
+    return with_media(figure, media, captions) if media else figure
