@@ -170,7 +170,7 @@ def curve(study: Study, name: str, seed: int) -> list[float]:
     data, validation, test = (study.corpus.split(split) for split in ("train", "val", "test"))
     settings = replace(settings, keep_steps=tuple(study.steps[1:]))
     about = Job(method, chosen, study.corpus, settings, [seed]).about()
-    about |= {"clip": study.corpus.clip, "test": test.fingerprint()}
+    about |= {"seed": seed, "clip": study.corpus.clip, "test": test.fingerprint()}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder, finished = study.scratch / key, study.scratch / f"{key}.json"
     if not finished.exists():

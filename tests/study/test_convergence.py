@@ -120,6 +120,7 @@ def test_a_study_trains_every_head_at_its_rate_and_keeps_no_model(opened):
     trained = convergence.train_all(study)
     assert not study.scratch.exists()
     assert {name: r1.shape for name, r1 in trained.r1.items()} == dict.fromkeys(study.heads, (2, 5))
+    assert all((runs[0] != runs[1]).any() for runs in trained.r1.values())  # seeds are different runs
     assert (trained.pace["min"] <= trained.pace["median"]).all()
 
     curves = convergence_numbers.curves_of(study, trained)
