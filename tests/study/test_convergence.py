@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -120,7 +121,6 @@ def test_a_study_trains_every_head_at_its_rate_and_keeps_no_model(opened):
     trained = convergence.train_all(study)
     assert not study.scratch.exists()
     assert {name: r1.shape for name, r1 in trained.r1.items()} == dict.fromkeys(study.heads, (2, 5))
-    assert all((runs[0] != runs[1]).any() for runs in trained.r1.values())  # seeds are different runs
     assert (trained.pace["min"] <= trained.pace["median"]).all()
 
     curves = convergence_numbers.curves_of(study, trained)
@@ -156,6 +156,25 @@ def test_a_curve_starts_untrained_and_follows_the_training(opened):
     runs.train_seeds(method, chosen, study.corpus, settings, [3], folder)  # as the training stage does
     assert found[-1] == pytest.approx(recall(runs.load_run(folder / "seed-3", "last")))
     assert found[-1] != found[0]
+
+
+def test_every_head_and_seed_is_a_run_of_its_own(opened, monkeypatch):
+    study, begun = opened(), []
+
+    class Stop(Exception):
+        pass
+
+    def train(model, data, validation, settings, seed, folder, progress):
+        begun.append((seed, folder))
+        raise Stop
+
+    monkeypatch.setattr(convergence, "train", train)
+    for name, seed in product(study.heads, study.seeds):
+        with pytest.raises(Stop):
+            convergence.curve(study, name, seed)
+    seeds, folders = zip(*begun, strict=True)
+    assert seeds == (3, 4, 3, 4)
+    assert len(set(folders)) == 4
 
 
 def test_a_finished_run_is_not_repeated_unless_its_data_changed(opened, monkeypatch):
