@@ -70,7 +70,7 @@ class Facets:
     width: int = 128
     frames: int = 8
     events: int = 3
-    objects: int = 2
+    objects: int = 1
     concepts: int = 2
     facts: int = 3
     ordered: bool = True

@@ -29,7 +29,13 @@ HARDWARE = "one core"
 
 def params() -> dict:
     """What the documents read of params.yaml."""
-    return {"study": {"datasets": ["scenes"]}, "methods": {name: {"head": head} for name, head in METHODS.items()}}
+    trained = {"methods": list(METHODS), "rerankers": [], "concepts_of": ["glscl"], "seeds": [0, 1], "train": {}}
+    profile = {"questions": ["scenes"], "features": trained | {"methods": []}, "videos": trained}
+    return {
+        "study": {"features": [], "videos": ["scenes"]},
+        "profiles": {"quick": profile, "full": profile},
+        "methods": {name: {"head": head} for name, head in METHODS.items()},
+    }
 
 
 def row(method: str, direction: str, value: float, **other) -> dict:

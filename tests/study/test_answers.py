@@ -58,7 +58,10 @@ def test_an_absent_answer_names_its_stage(study):
 def test_answers_on_several_corpora_are_named(study):
     other = study.results / "full/stories"
     made_up.write(other / "losses.json", {"answer": "None.", "details": []})
-    both = study._replace(datasets=["scenes", "stories"])
+    profile = study.settings["profiles"]["full"] | {"questions": ["scenes", "stories"]}
+    settings = study.settings | {"profiles": {"full": profile}}
+    both = study._replace(worlds={"features": ["stories"], "videos": ["scenes"]}, settings=settings)
+    assert both.datasets == ["stories", "scenes"]
     found = {question.stage: [one.sentence for one in each] for question, each in answers(both)}
     assert found["losses"] == ["scenes: The losses answer.", "stories: None."]
     assert len(found["costs"]) == 1

@@ -40,7 +40,10 @@ def test_a_profile_gives_lists_and_an_entry_of_datasets_is_the_target():
     [
         ({"profiles.quick.train": {"epoch": 1}}, ["'profiles.quick.train'", "epochs, lr", "got epoch"]),
         ({"datasets.clips.train": {"lrr": 1}}, ["'datasets.clips.train'", "got lrr"]),
-        ({"methods.glscl": {"head": "glscl", "trian": {}}}, ["'methods.glscl'", "head, model, train", "got trian"]),
+        (
+            {"methods.glscl": {"head": "glscl", "trian": {}}},
+            ["'methods.glscl'", "head, model, start, train", "got trian"],
+        ),
         ({"datasets.clips": {"trian": {}}}, ["'datasets.clips'", "got trian"]),
     ],
 )
@@ -76,14 +79,21 @@ def test_a_matrix_stage_gets_what_it_declares(small):
 def test_dvc_and_the_stage_read_the_same_parameters():
     from dvc.repo import Repo
 
-    items = {"profile": "quick", "dataset": "scenes", "method": "glscl"}
     with Repo(str(ROOT)) as repo:
         stages = {stage.addressing: stage for stage in repo.index.stages if "@quick" in stage.addressing}
     for name, stage in stages.items():
         if "method" in stage.cmd and not name.endswith("-glscl"):
             continue
+        items = {"profile": "quick", "dataset": "scenes" if "scenes" in name else "facets", "method": "glscl"}
         read = {key: value for params in stage.params for key, value in params.read_params().items()}
         assert parameters.declared_by_stage(ROOT, name, items) == read
+
+
+def test_the_dataset_tells_its_world(small):
+    params = {"study": {"features": ["facets"], "videos": ["scenes", "own"]}}
+    assert [parameters.world_of(params, name) for name in ("facets", "own")] == ["features", "videos"]
+    with pytest.raises(ValueError, match="should name stories"):
+        parameters.world_of(params, "stories")
 
 
 def test_sections_are_found_by_name(small):

@@ -11,7 +11,7 @@ from tests import ROOT
 
 def test_a_profile_has_its_own_stages_and_the_shared_ones():
     quick, full = (pipeline.stages_of(ROOT, profile) for profile in ("quick", "full"))
-    shared = {"code", "check@scenes", "prepare@scenes", "encode@scenes"}
+    shared = {"code", "features@facets", "check@scenes", "prepare@scenes", "encode@scenes"}
     assert set(quick) & set(full) == shared
     assert all("@quick" in name for name in set(quick) - shared)
     assert all(name.startswith("full_") and "@full" in name for name in set(full) - shared)

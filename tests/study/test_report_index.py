@@ -12,8 +12,6 @@ from tests import ROOT
 from tests.browser import Browser
 from tests.study import made_up_profile as made_up
 
-METHODS = list(made_up.METHODS)
-
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
@@ -22,7 +20,7 @@ def project(tmp_path, monkeypatch):
     made_up.write_profile(tmp_path, "full")
     shutil.copy(ROOT / "data.dvc", tmp_path / "data.dvc")
     monkeypatch.chdir(tmp_path)
-    for path in report_index.executed(quick(), METHODS, ["glscl"]):
+    for path in report_index.executed(quick()):
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {path.stem}\n\nWhy?")]), path)
     return tmp_path
@@ -35,24 +33,32 @@ def quick() -> Study:
 def test_it_shows_the_executed_notebooks_of_its_profile(tmp_path):
     made_up.write_profile(tmp_path, "quick")
     study = Study.read("quick", root=tmp_path)
-    shown = [str(path) for path in report_index.executed(study, ["glscl", "x_clip"], ["glscl"])]
+    shown = [str(path) for path in report_index.executed(study)]
     assert shown[0] == "work/notebooks/corpora/00_check-scenes.ipynb"
     assert {"work/notebooks/quick/03_train-scenes-glscl.ipynb", "work/notebooks/quick/06_costs.ipynb"} <= set(shown)
     assert "work/notebooks/quick/05_concepts-scenes.ipynb" in shown
-    assert not any(
-        "05_concepts" in path or "09_losses" in path for path in map(str, report_index.executed(study, [], []))
-    )
+    assert "work/notebooks/quick/07_search-scenes.ipynb" in shown
+    assert "work/notebooks/corpora/01_facets-scenes.ipynb" not in shown
+    profile = study.settings["profiles"]["quick"]
+    nothing = profile | {"questions": [], "videos": profile["videos"] | {"methods": [], "concepts_of": []}}
+    untrained = study._replace(settings=study.settings | {"profiles": {"quick": nothing}})
+    shown = " ".join(map(str, report_index.executed(untrained)))
+    assert not any(name in shown for name in ("03_train", "05_concepts", "09_losses"))
+    features = study._replace(worlds={"features": ["scenes"], "videos": []})
+    shown = [path.stem for path in report_index.executed(features)]
+    assert "01_facets-scenes" in shown
+    assert not {"00_check-scenes", "07_search-scenes"} & set(shown)
 
 
 def test_every_notebook_but_its_own_has_a_page(project):
-    index = report_index.write_report(quick(), METHODS, ["glscl"])
+    index = report_index.write_report(quick())
     assert index == report_index.Path("reports/quick/index.html")
     pages = {page.stem for page in index.parent.glob("*.html")} - {"index"}
-    assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"13_report"}
+    assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"01_facets", "13_report"}
 
 
 def test_a_quick_report_shows_the_full_results_beside_its_own(project):
-    page = report_index.write_report(quick(), METHODS, ["glscl"]).read_text()
+    page = report_index.write_report(quick()).read_text()
     assert "Profile quick: scenes, 1,000 texts and 500 videos, 2 seeds. The committed results" in page
     assert page.count("1,000 texts") == 1
     assert page.count('class="drawing"') == 2 * 2 + 5  # two profiles, wide and narrow, and five cards
@@ -66,7 +72,7 @@ def test_a_quick_report_shows_the_full_results_beside_its_own(project):
 
 def test_a_full_report_stands_alone(project):
     shutil.copytree("work/notebooks/quick", "work/notebooks/full")
-    page = report_index.write_report(Study.read("full"), METHODS, ["glscl"]).read_text()
+    page = report_index.write_report(Study.read("full")).read_text()
     assert "Profile full: scenes" in page
     assert "quick" not in page
     assert page.count('class="drawing"') == 2 + 5
@@ -75,7 +81,7 @@ def test_a_full_report_stands_alone(project):
 def test_without_training_there_is_no_picture(project):
     made_up.write_profile(project, "quick", [])
     shutil.rmtree(project / "results/full")
-    page = report_index.write_report(quick(), [], []).read_text()
+    page = report_index.write_report(quick()).read_text()
     assert report_index.PICTURE_TITLE not in page
     assert "The five questions" in page
 
@@ -85,12 +91,12 @@ def test_missing_notebooks_are_named(project):
     with pytest.raises(
         FileNotFoundError, match=r"the report shows work/notebooks/quick/06_costs\.ipynb, which is absent"
     ):
-        report_index.write_report(quick(), METHODS, ["glscl"])
+        report_index.write_report(quick())
 
 
 @pytest.mark.slow
 def test_the_index_reads_well_on_a_desktop_and_on_a_phone(project):
-    index = report_index.write_report(quick(), METHODS, ["glscl"])
+    index = report_index.write_report(quick())
     with Browser() as browser:
         for width, phone in ((1280, False), (390, True)):
             browser.resize(width, 844, phone=phone)
