@@ -175,11 +175,15 @@ def answer(results: dict) -> str:
 
 def _against_attention(results: dict) -> Iterator[tuple[str, str, dict]]:
     """(target, head, GLSCL minus the head, zero-shot) of attention-based heads, where both learn the target."""
-    for name, tests in results["glscl_minus"].items():
-        failed = results["did_not_train"][name]
-        for head in results["attention"]:
-            if not {SUBJECT, head} & set(failed):
-                yield name, head, tests[head]
+    for name in results["shifts"]:
+        tests = _fair(results, "glscl_minus", name)
+        yield from ((name, head, tests[head]) for head in results["attention"] if head in tests)
+
+
+def _fair(results: dict, kind: str, name: str) -> dict[str, dict]:
+    """Comparisons with GLSCL on one target, by head, where both learn the target."""
+    failed = results["did_not_train"][name]
+    return {head: test for head, test in results[kind][name].items() if not {SUBJECT, head} & set(failed)}
 
 
 def details(results: dict) -> list[str]:
@@ -204,9 +208,9 @@ def _of_target(results: dict, name: str) -> Iterator[str]:
     if failed := results["did_not_train"][name]:
         yield f"{name}, not above untrained CLIP although trained in-domain: {', '.join(failed)}."
     if SUBJECT in heads:
-        yield f"{name}, share of GLSCL's in-domain gain that it has zero-shot: {_share(heads[SUBJECT])}."
+        yield f"{name}, what GLSCL has zero-shot of its in-domain gain: {_share(heads[SUBJECT])}."
     for kind, said in {"glscl_minus": "finds", "glscl_keeps": "keeps of its in-domain R@1"}.items():
-        tests = results[kind][name]
+        tests = _fair(results, kind, name)
         beaten = {way: [head for head, test in tests.items() if sign(test) == way] for way in (1, -1)}
         parts = [
             f"{more} than {', '.join(beaten[way])}" for way, more in {1: "more", -1: "less"}.items() if beaten[way]
@@ -270,11 +274,9 @@ def levels_table(results: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _cells(test: dict, name: str) -> dict:
-    return {
-        name: describe(*(test[part] for part in ("difference", "low", "high"))),
-        f"p (Holm), {name}": f"{test['p_holm']:.3f}",
-    }
+def _cells(test: dict, name: str, p: str = "p (Holm)") -> dict:
+    value = f"{test['p_holm']:.3f}" if test["p_holm"] >= 0.001 else "below 0.001"
+    return {name: describe(*(test[part] for part in ("difference", "low", "high"))), p: value}
 
 
 def rivals_table(results: dict) -> pd.DataFrame:
@@ -284,7 +286,7 @@ def rivals_table(results: dict) -> pd.DataFrame:
         for head, test in tests.items():
             row = {"target": name, "head": head, "attention": "yes" if head in results["attention"] else "no"}
             row |= _cells(test, "R@1") | {"detectable": f"{test['detectable']:.1f}"}
-            row |= _cells(results["glscl_keeps"][name][head], "zero-shot minus in-domain")
+            row |= _cells(results["glscl_keeps"][name][head], "zero-shot minus in-domain", "p (Holm) of that")
             failed = [one for one in (SUBJECT, head) if one in results["did_not_train"][name]]
             rows.append(row | {"did not train": ", ".join(failed) or None})
     return pd.DataFrame(rows)

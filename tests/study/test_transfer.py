@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from glscl.data.dataset import PreparedCorpus
 from glscl.methods import METHODS
@@ -16,6 +17,7 @@ from glscl.study.transfer import STARTS, UNTRAINED, Domain, Study, moved, train_
 from glscl.training import runs
 from glscl.training.runs import train_seeds
 from glscl.training.trainer import TrainSettings
+from tests import ROOT
 from tests.study import random_corpus
 
 TRAIN = {"epochs": 1, "batch_size": 8, "lr_new": 1e-3, "lr_clip": 1e-7, "weight_decay": 0.2, "warmup": 0.1}
@@ -245,3 +247,22 @@ def test_a_domain_has_as_many_tokens_as_its_features(near):
     corpus = Domain("near", near.folder, near.clip).corpus()
     assert corpus.processor.words == 24
     assert corpus.split("val").fingerprint() == near.split("val").fingerprint()
+
+
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_every_shift_of_the_parameters_is_a_world(bundled, tmp_path, monkeypatch, profile):
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    section = params["transfer"] | params["profiles"][profile]["transfer"] | {"heads": ["glscl"], "seeds": []}
+    corpus, inputs = (params["datasets"]["facets"][name] for name in ("corpus", "inputs"))
+    small = corpus | {"train": 4, "val": 2, "test": 6}
+    target = params["datasets"][section["target"]]
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(bundled)
+    clip = inputs | {"clip": str(bundled / "tiny-clip")}
+    study = Study.open(profile, "facets", clip, small, section, target, params["check"], params["prepare"])
+    targets = study.targets()
+    assert [domain.name for domain in targets] == list(section["shifts"])
+    for domain in targets:
+        test = domain.corpus().split("test")
+        assert test.text_batch(torch.arange(6))["words"].shape[1] == domain.corpus().processor.words
+        assert (len(test.videos), test.frames) == (6, corpus["frames"])

@@ -142,6 +142,7 @@ def test_a_head_that_did_not_train_enters_no_count():
     results = found(glscl=GOOD, x_clip=FAILED, drl=FAIR)
     assert results["did_not_train"] == {"look": ["x_clip"], "length": ["x_clip"]}
     assert "against attention" not in results["answer"]
+    assert not [sentence for sentence in results["details"] if "GLSCL" in sentence and "x_clip" in sentence]
     table = transfer_results.rivals_table(results)
     assert table.loc[table["did not train"] == "x_clip", "head"].tolist() == ["x_clip", "x_clip"]
 
