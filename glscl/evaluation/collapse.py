@@ -1,5 +1,6 @@
 """What the losses of GLSCL see while it trains: cosines within a video with dropout and without, gradients by term."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,15 @@ from glscl.losses import DIVERSITY_MARGIN, inter_consistency_loss, intra_diversi
 from glscl.model import GLSCL, Texts, Videos
 
 HINGE = 1 - DIVERSITY_MARGIN  # the diversity loss pushes two concepts apart above this batch-mean cosine
+
+
+def rank_of_equal_cosines(cosine: float, concepts: int) -> float:
+    """Effective rank of so many unit vectors, every two of which have the same cosine, from 0 to 1.
+
+    Their Gram matrix has the eigenvalues 1 + (concepts - 1) cosine, once, and 1 - cosine.
+    """
+    shares = [(1 + (concepts - 1) * cosine) / concepts, *[(1 - cosine) / concepts] * (concepts - 1)]
+    return math.exp(-sum(share * math.log(share) for share in shares if share > 0))
 
 
 class Seen(NamedTuple):

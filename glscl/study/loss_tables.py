@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from glscl.evaluation.collapse import HINGE
+from glscl.evaluation.collapse import HINGE, rank_of_equal_cosines
 from glscl.evaluation.results import describe
 from glscl.evaluation.statistics import LEVEL, holm, mean_interval, paired_difference
 from glscl.losses import CONSISTENCY_TARGET
@@ -163,6 +163,7 @@ def results_of(study: Study, measured: list[Measured], papers: pd.DataFrame) -> 
         "contrasts": contrasts(study, runs),
         "doses": rows,
         "uncollapsed": uncollapsed(study, rows),
+        "rank_at_hinge": rank_of_equal_cosines(HINGE, study.model["num_queries"]),
         "followed": followed(runs),
         "published": headline_among_sweeps(papers)._asdict() | {"factor": NEAR},
         "sensitivity": {factor: headline_among_sweeps(papers, factor)._asdict() for factor in FACTORS},
@@ -209,6 +210,8 @@ def details(results: dict) -> list[str]:
     sentences = [
         f"Two concepts of a video have a mean cosine of {full['within_train']:.2f} in training and "
         f"{full['within_eval']:.2f} in evaluation; the diversity loss acts above {HINGE:.1f}.",
+        f"Concepts that all have the cosine {HINGE:.1f} span {results['rank_at_hinge']:.1f} directions: the diversity "
+        "loss asks for no more.",
         f"With dropout the diversity loss of a training batch is {full['hinge_train']:.2g} before its weight, without "
         f"dropout on the same weights {full['hinge_eval']:.2g}.",
     ]

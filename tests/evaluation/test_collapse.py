@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from glscl.encoding import encode_texts, encode_videos
-from glscl.evaluation.collapse import HINGE, gradient_norms, loss_terms, seen
+from glscl.evaluation.collapse import HINGE, gradient_norms, loss_terms, rank_of_equal_cosines, seen
+from glscl.evaluation.concepts import effective_rank
 
 
 @pytest.fixture
@@ -50,3 +51,10 @@ def test_dropout_keeps_the_cosine_of_alike_concepts_below_the_hinge(make_model, 
     assert found == seen(model, batch)
     still = seen(make_model(dropout=0.0), batch)
     assert still.within_train == pytest.approx(still.within_eval, abs=1e-6)
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.5, HINGE, 1.0])
+def test_the_rank_of_equal_cosines_is_that_of_such_vectors(cosine):
+    shared, own = torch.eye(9)[:1], torch.eye(9)[1:]
+    vectors = cosine**0.5 * shared + (1 - cosine) ** 0.5 * own
+    assert rank_of_equal_cosines(cosine, 8) == pytest.approx(effective_rank(vectors[None]).item(), abs=1e-4)

@@ -35,6 +35,7 @@ class Made:
 
     variants, seeds, parts = ["released", "described"], [0, 1, 2], list(PARTS)
     conditions = conditions(MODEL, variants, parts, DOSES, True)
+    model = MODEL
     corpus = type("Corpus", (), {"split": staticmethod(lambda name: Split)})
 
     def model_of(self, condition):
@@ -150,7 +151,7 @@ def test_tables_have_a_row_per_condition(results):
 
 def test_figures_show_every_condition(results, papers):
     steps = loss_tables.steps_lines(results)
-    assert len(figures.rank_over_steps(steps, 8).data) == 6
+    assert len(figures.rank_over_steps(steps, 8, 1.6).data) == 6
     frame = loss_tables.doses_frame(results)
     points = [trace for trace in figures.training_against_evaluation(frame, HINGE).data if trace.mode == "markers"]
     assert sum(len(trace.x) for trace in points) == len(results["doses"])

@@ -23,10 +23,11 @@ OUTCOMES = {
 SHADE = "rgba(0, 114, 178, 0.10)"
 
 
-def rank_over_steps(rows: pd.DataFrame, concepts: int) -> go.Figure:
+def rank_over_steps(rows: pd.DataFrame, concepts: int, asked: float) -> go.Figure:
     """Effective rank of the concepts of an item over training: a colour per model, dotted for texts.
 
-    rows: columns name, step, rank_text, rank_video. concepts: of an item, the highest rank that there is.
+    rows: columns name, step, rank_text, rank_video. concepts: of an item, the highest rank that there is. asked: the
+    rank where the diversity loss begins to act, as a dashed line.
     """
     figure = go.Figure()
     for (name, own), colour in zip(rows.groupby("name", sort=False), cycle(PALETTE), strict=False):
@@ -39,9 +40,10 @@ def rank_over_steps(rows: pd.DataFrame, concepts: int) -> go.Figure:
                 line={"color": colour, "dash": DASHES[column]},
                 hovertemplate=f"{name}, {side}, step %{{x}}: %{{y:.2f}}<extra></extra>",
             )
-    figure.add_hline(y=1, line_color="#999", line_dash="dash", annotation_text="all concepts alike")
+    note = f"rank {asked:.2f}: the diversity loss asks for no more"
+    figure.add_hline(y=asked, line_color="#999", line_dash="dash", annotation_text=note)
     figure.update_xaxes(title_text="steps of training", rangemode="tozero")
-    figure.update_yaxes(title_text=f"effective rank, 1 to {concepts}")
+    figure.update_yaxes(title_text=f"effective rank, 1 (all alike) to {concepts}", rangemode="tozero")
     return figure.update_layout(template=TEMPLATE, height=460, margin_t=24, legend={"y": -0.2, "yanchor": "top"})
 
 
