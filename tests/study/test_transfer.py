@@ -262,7 +262,7 @@ def test_every_shift_of_the_parameters_is_a_world(bundled, tmp_path, monkeypatch
     study = Study.open(profile, "facets", clip, small, section, target, params["check"], params["prepare"])
     targets = study.targets()
     assert [domain.name for domain in targets] == list(section["shifts"])
-    for domain in targets:
+    for domain, shift in zip(targets, section["shifts"].values(), strict=True):
         test = domain.corpus().split("test")
         assert test.text_batch(torch.arange(6))["words"].shape[1] == domain.corpus().processor.words
-        assert (len(test.videos), test.frames) == (6, corpus["frames"])
+        assert (len(test.videos), test.frames) == (shift.get("test", 6), corpus["frames"])
