@@ -161,7 +161,7 @@ def answer(found: dict) -> tuple[str, list[str]]:
     leader = max(members, key=lambda name: rows[name]["t2v"]["mAP@10"]["mean"])
     subject = minus[ZERO_SHOT]["minus"] if ZERO_SHOT in minus else leader
     own = rows[subject]["t2v"]
-    where = dataset + " (no benchmark)" if scope["benchmark"] == "none" else scope["benchmark"]
+    where = dataset if scope["benchmark"] == "none" else scope["benchmark"]
     crosses = found["cross_encoders"]
     learned = [name for name, one in crosses.items() if one["learned"] and name in minus]
     learned.sort(key=lambda name: minus[name]["minus"] != subject)
@@ -170,11 +170,20 @@ def answer(found: dict) -> tuple[str, list[str]]:
     clauses = _relations([(name, one["mAP@10"]) for name, one in compared])
     failed = f"; the cross-encoder{'s' * (len(crosses) > 1)} hardly learned" if crosses and not learned else ""
     said = (
-        f"On {where}, T-MASS reaches mAP@10 {own['mAP@10']['mean']:.1f} and R@1 {own['R@1']['mean']:.1f}"
+        f"{asked_and_published(found['published_t_mass'])} On {where}, T-MASS reaches mAP@10 "
+        f"{own['mAP@10']['mean']:.1f}"
         + (f", {clauses}" if clauses else "")
         + f"{failed}."
     )
     return said, _details(found, members, subject) + last
+
+
+def asked_and_published(published_rows: dict[str, dict]) -> str:
+    """How many published rows of T-MASS are at hand on the two benchmarks of the question, in a sentence."""
+    counts = {name: published_rows.get(name, {"rows": 0})["rows"] for name in ("ActivityNet", "Charades-STA")}
+    if not any(counts.values()):
+        return "On ActivityNet and Charades-STA: no published row found."
+    return f"Published rows: {', '.join(f'{name} {count}' for name, count in counts.items())}."
 
 
 def _relations(compared: list[tuple[str, dict]]) -> str:
@@ -184,7 +193,7 @@ def _relations(compared: list[tuple[str, dict]]) -> str:
         if effect["p_holm"] >= LEVEL:
             same.append(name)
         else:
-            unit = "" if apart else " points of mAP@10"
+            unit = "" if apart else " points"
             side = "above" if effect["difference"] > 0 else "below"
             apart.append(f"{abs(effect['difference']):.1f}{unit} {side} {name}")
     return " and ".join(apart + ([f"not significantly different from {' or '.join(same)}"] if same else []))
@@ -193,7 +202,7 @@ def _relations(compared: list[tuple[str, dict]]) -> str:
 def _details(found: dict, members: list[str], subject: str) -> list[str]:
     scope, minus, rows, crosses = (found[name] for name in ("scope", "t_mass_minus", "rows", "cross_encoders"))
     said = [f"Measured on {scope['texts']:,} texts and {scope['videos']:,} videos of the test split, "]
-    said[0] += f"{len(scope['seeds'])} seeds; intervals are over queries."
+    said[0] += f"{len(scope['seeds'])} seeds; intervals are over queries and seeds."
     for name in members:
         cells = [f"{m} {describe(*(rows[name]['t2v'][m][part] for part in ('mean', 'low', 'high')))}" for m in METRICS]
         said.append(f"{name} reaches {', '.join(cells)}.")

@@ -274,7 +274,7 @@ def answer(
             f"On {dataset}, GLSCL reaches R@1 {found.loc[OWN, 'R@1']:.1f}, above {above}, below {below} and not "
             f"significantly different from {equal} of {len(chosen)} heads {kind}."
         )
-        details.append(f"R@1 of GLSCL is {recall(OWN)}, with a 95 % interval over queries.")
+        details.append(f"R@1 of GLSCL is {recall(OWN)}, with a 95 % interval over queries and seeds.")
         best = max(chosen, key=lambda method: found.loc[method, "R@1"])
         difference = describe(*(minus[best]["R@1"][part] for part in ("difference", "low", "high")))
         details.append(
