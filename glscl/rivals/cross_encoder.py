@@ -15,7 +15,7 @@ position by LayerNorm, a layer with QuickGELU and a layer to one number.
 * `adds_cosine`: the score is the first stage's, scale * cosine, plus the transformer's logit, which starts at 0. It is
   what a re-ranker of a second stage is for: it begins as the first stage and learns what that one lacks. Alone, the
   transformer would first have to learn again what the cosine knows, and on a small corpus it does not get so far.
-* `init_from` copies a trained bi-encoder, which then stays as it is. The release starts from CLIP.
+* `init_from` copies a trained bi-encoder, whose temporal encoder goes on learning. The release starts from CLIP.
 * The release scores every pair of a batch, in both directions. Here a text meets its own video and `negatives` others
   of the batch, drawn in favour of those that the first stage finds similar, text to video only.
 * No dropout; the release drops 10 % of the embedded features. No pretraining, which UNITER has.
@@ -86,7 +86,7 @@ class CrossEncoderHead(MatchingHead):
             nn.init.zeros_(self.score[-1].bias)
 
     def init_from(self, head: MeanPoolingHead) -> None:
-        """Take the temporal encoder and the scale of a trained bi-encoder, and train neither: the first stage stays.
+        """Take the temporal encoder and the scale of a trained bi-encoder, the first stage.
 
         Raises ValueError where the bi-encoder is of another width or has other temporal layers.
         """
@@ -98,7 +98,6 @@ class CrossEncoderHead(MatchingHead):
                 f"{head.config.width}; name the matching method as its start."
             )
         self.temporal.load_state_dict(given)
-        self.temporal.requires_grad_(False)
         self.logit_scale.data.copy_(head.logit_scale.data)
 
     def init_from_clip(self, clip: CLIPModel) -> None:
@@ -131,7 +130,7 @@ class CrossEncoderHead(MatchingHead):
         return Videos(frames, mask, F.normalize(unit.sum(1), dim=-1))
 
     def cosines(self, texts: Texts, videos: Videos) -> Tensor:
-        """Cosines (texts, videos) of the first stage, mean pooling, of which this head has its own copy."""
+        """Cosines (texts, videos) of mean pooling over this head's own frames; before training, the first stage's."""
         self.require_embeddings(texts, videos)
         return F.normalize(texts.sentence, dim=-1) @ videos.pooled.T
 

@@ -124,7 +124,7 @@ def trained(make_model):
     return head
 
 
-def test_it_starts_as_its_bi_encoder_and_leaves_that_as_it_is(make_model, trained, features):
+def test_it_starts_as_its_bi_encoder(make_model, trained, features):
     head = CrossEncoder.from_clip(make_model().clip, temporal_layers=1).head
     head.init_from(trained)
     texts, videos = encode(head, features)
@@ -133,15 +133,7 @@ def test_it_starts_as_its_bi_encoder_and_leaves_that_as_it_is(make_model, traine
     first = trained.similarity(*given)
     torch.testing.assert_close(head.cosines(texts, videos), first)
     torch.testing.assert_close(head.similarity(texts, videos), first * trained.logit_scale.exp().clamp(max=100))
-    before = copy.deepcopy(head.temporal.state_dict())
-    optimizer = torch.optim.SGD([p for p in head.parameters() if p.requires_grad], lr=0.1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        head.loss(texts, take(videos, slice(5)))["total"].backward()
-        optimizer.step()
-    torch.testing.assert_close(head.temporal.state_dict(), before, atol=0, rtol=0)
-    assert torch.equal(head.cosines(texts, videos), head.cosines(*encode(head, features)))
-    assert (head.similarity(texts, videos) - first * trained.logit_scale.exp()).abs().max() > 1e-4
+    assert rerank(head, texts, videos, head.cosines(texts, videos), 7).argmax(1).tolist() == first.argmax(1).tolist()
 
 
 def test_a_bi_encoder_of_another_form_is_no_start(make, trained):
