@@ -182,7 +182,7 @@ def asked_and_published(published_rows: dict[str, dict]) -> str:
     """How many published rows of T-MASS are at hand on the two benchmarks of the question, in a sentence."""
     counts = {name: published_rows.get(name, {"rows": 0})["rows"] for name in ("ActivityNet", "Charades-STA")}
     if not any(counts.values()):
-        return "On ActivityNet and Charades-STA: no published row found."
+        return "On ActivityNet and Charades-STA: no published row."
     return f"Published rows: {', '.join(f'{name} {count}' for name, count in counts.items())}."
 
 
@@ -196,7 +196,7 @@ def _relations(compared: list[tuple[str, dict]]) -> str:
             unit = "" if apart else " points"
             side = "above" if effect["difference"] > 0 else "below"
             apart.append(f"{abs(effect['difference']):.1f}{unit} {side} {name}")
-    return " and ".join(apart + ([f"not significantly different from {' or '.join(same)}"] if same else []))
+    return " and ".join(apart + ([f"not told apart from {' or '.join(same)}"] if same else []))
 
 
 def _details(found: dict, members: list[str], subject: str) -> list[str]:

@@ -122,7 +122,7 @@ def test_a_cross_encoder_that_learned_is_compared():
 def test_the_leak_is_a_detail_and_the_corpus_is_called_no_benchmark(found):
     assert "leak" not in found["answer"]
     assert any("without the caption leak of its released evaluation" in sentence for sentence in found["details"])
-    first = "On ActivityNet and Charades-STA: no published row found. On scenes, T-MASS reaches mAP@10 "
+    first = "On ActivityNet and Charades-STA: no published row. On scenes, T-MASS reaches mAP@10 "
     assert found["answer"].startswith(first)
     assert any("says nothing of ActivityNet Captions or Charades-STA" in sentence for sentence in found["details"])
 
