@@ -47,8 +47,7 @@ def fit(steps: Sequence[float], r1: Sequence[float]) -> Fit | None:
 
     steps: (evaluations,), rising from 0. r1: (evaluations,), percent. A run determines a curve where the fit converges,
     the gap is above twice its standard error, and half of it is closed within the training: what would lie beyond is
-    not known. A steep start of warm-up and a flat end of the cosine are why an exponential approach, which is steepest
-    at the start, does not fit.
+    not known. The curve may begin flat, as runs do while the learning rate rises; an exponential approach may not.
     """
     steps, r1 = np.asarray(steps, dtype=float), np.asarray(r1, dtype=float)
     start, later, found = r1[0], steps[1:], r1[1:]
@@ -163,8 +162,8 @@ def results_of(study: Study, trained: Trained, curves: Curves) -> dict:
         steps, macs = curves.steps_to_goal[name], curves.macs_to_goal[name]
         heads[name] = {
             "lr": study.heads[name][2].lr_new,
-            "start": over_seeds(runs[:, 0].tolist()),
-            "end": over_seeds(runs[:, -1].tolist()),
+            "start": over_seeds(runs[:, 0].tolist(), floor=0.0),
+            "end": over_seeds(runs[:, -1].tolist(), floor=0.0),
             **_fitted(curves.fits[name]),
             "share_at": dict(zip(study.steps, shares(curves, name).mean(0).tolist(), strict=True))
             if all(curves.fits[name])
