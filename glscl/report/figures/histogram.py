@@ -29,7 +29,7 @@ def histogram(
     edges = [min(*values, marked, rule), max(*values, marked, rule)]
     frame = Box(16, 66, WIDTH - 16, 72 + COLUMN * max(4, *counts.values()))
     x = Axis(edges[0] - 2 * step, edges[1] + 2 * step, frame.left, frame.right)
-    about = f"{len(values)} values from {min(values):g} to {max(values):g}; {mark} {marked:g}; {ruled} {rule:.2f}"
+    about = f"{len(values)} values from {min(values):g} to {max(values):g}; {mark}; {ruled}"
     drawing = Drawing(WIDTH, frame.bottom + 44, title, about)
     drawing.text(16, 22, title)
     drawing.line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")

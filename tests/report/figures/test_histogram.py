@@ -18,7 +18,7 @@ def test_every_value_has_a_dot_and_equal_ones_stack():
     assert places[0][1] > places[1][1]
     assert [dot.count("hero-dot") for dot in dots] == [0, 0, 0, 1]
     assert "a &lt;b&gt;" in drawing.svg()
-    assert "headline 48.1; expected 47.90" in drawing.description
+    assert drawing.description == "3 values from 47.1 to 47.3; headline; expected"
 
 
 def test_a_marked_value_stands_on_equal_ones():
