@@ -1,7 +1,7 @@
 """What the doses of GLSCL's losses and dropout did: statistics, and the sentences that say it.
 
-`results_of` makes what losses.json keeps. Effects are with minus without, in points of
-text-to-video R@1 unless said otherwise; intervals and p-values are over queries and seeds.
+`results_of` makes what losses.json keeps. Effects are with minus without, in points of text-to-video R@1 unless said
+otherwise; intervals and p-values are over queries and seeds.
 """
 
 from collections.abc import Callable
