@@ -81,7 +81,7 @@ class ConceptStudy:
             [concepts.diversity(t.concepts, v.concepts, self.test.video_of_text) for t, v in self.embeddings],
             [*self.seeds, FREED],
         )
-        mask = self._tokens[1]
+        mask = self._word_mask
         table["attention_on_padding"] = [concepts.padding_share(weights, mask) for weights in self._on_words]
         table["attention_on_absent_frames"] = [
             concepts.padding_share(concepts.frame_attention(model, videos), videos.mask)
@@ -145,8 +145,8 @@ class ConceptStudy:
             positions = concepts.project(points, perplexity).reshape(2, len(rows), len(self.numbers), 2)
             panels[title] = {"text": positions[0], "video": positions[1]}
         shown, media = self.test.captions.loc[rows], {}
-        if (folder := self.corpus.folder / "frames").exists():
-            store = FrameStore(folder)
+        if self.has_tokens:
+            store = FrameStore(self.corpus.folder / "frames")
             for video in shown["video"]:
                 frames = store.frames(video)
                 media[video] = film_strip(frames[concepts.spread(len(frames), FRAMES_SHOWN)], width=120)
@@ -164,6 +164,11 @@ class ConceptStudy:
                 cosines = concepts.mean_cosines(left, right).numpy()
                 tables[f"{title}: {name}"] = pd.DataFrame(cosines, self.numbers, self.numbers)
         return heat_maps(tables, "concept", "concept", -1, 1, digits=1)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the word features stand for the tokens of a caption; a corpus without videos has words of its own."""
+        return (self.corpus.folder / "frames").exists()
 
     def word_figure(self, captions: int = 3) -> go.Figure:
         """Attention of each concept on the words of some captions, evenly spread over the test split."""
@@ -184,7 +189,7 @@ class ConceptStudy:
     def padding_positions(self) -> dict[str, float]:
         """Share of all positions that are padding: what equal weights would give it."""
         frames = self.embeddings[0][1].mask
-        return {"texts": 1 - self._tokens[1].float().mean().item(), "videos": 1 - frames.float().mean().item()}
+        return {"texts": 1 - self._word_mask.float().mean().item(), "videos": 1 - frames.float().mean().item()}
 
     def answer(self) -> str:
         """Whether concepts match and differ, in one sentence."""
@@ -223,12 +228,16 @@ class ConceptStudy:
             "variant": self.config.variant,
             "batch_size": self.batch_size,
             "padding_share_of_positions": self.padding_positions["texts"],
-            "favourite_words": dict(zip(self.numbers, self.favourite_words, strict=True)),
+            "favourite_words": dict(zip(self.numbers, self.favourite_words, strict=True)) if self.has_tokens else {},
         }
 
     @property
     def _compared(self) -> dict[str, tuple]:
         return {self.config.variant: self.embeddings[0], "freed": self.embeddings[-1]}
+
+    @cached_property
+    def _word_mask(self) -> torch.Tensor:
+        return self.test.text_batch(torch.arange(len(self.test)))["word_mask"]
 
     @cached_property
     def _tokens(self) -> tuple[torch.Tensor, torch.Tensor]:

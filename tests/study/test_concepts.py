@@ -123,8 +123,10 @@ def test_figures_hold_the_first_seed_and_the_freed_model(study):
     assert len(study.word_figure(2).data) == 2
 
 
-def test_without_frames_a_point_shows_its_caption(study, monkeypatch, tmp_path):
+def test_without_frames_a_point_shows_its_caption_and_words_are_left_out(study, monkeypatch, tmp_path):
+    assert study.has_tokens
     monkeypatch.setattr(study, "corpus", replace(study.corpus, folder=tmp_path))
+    assert study.summary()["favourite_words"] == {}
     shown = study.map(pairs=6, perplexity=5)
     points = [trace for trace in shown.data if trace.customdata is not None]
     assert {caption for (caption,) in points[0].customdata} <= set(study.test.captions["text"])
