@@ -218,8 +218,8 @@ def details(results: dict) -> list[str]:
     largest = max((row for row in results["doses"] if _alone(results, row, "alpha")), key=lambda row: row["alpha"])
     if largest["alpha"] > full["alpha"]:
         sentences.append(
-            f"At alpha {largest['alpha']:g} these cosines are {largest['within_train']:.2f} and "
-            f"{largest['within_eval']:.2f}: the concepts span {rank(largest):.1f} directions."
+            f"At alpha {largest['alpha']:g} two concepts of a video have {largest['within_train']:.2f} in training, "
+            f"{largest['within_eval']:.2f} in evaluation, and span {largest['rank_video']:.1f} directions."
         )
     if best["r1"]:
         sentences.append(

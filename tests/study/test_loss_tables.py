@@ -128,7 +128,10 @@ def test_sentences_are_short_and_say_what_was_found(results, papers):
     assert all(sentence.endswith(".") for sentence in sentences)
     said = " ".join(sentences)
     assert "0.88 in training and 0.99 in evaluation; the diversity loss acts above 0.9" in said
-    assert "At alpha 100 these cosines are 0.88 and 0.99: the concepts span 1.1 directions." in said
+    assert (
+        "At alpha 100 two concepts of a video have 0.88 in training, 0.99 in evaluation, and span 1.2 directions."
+        in said
+    )
     assert f"The highest rank, 3.0, is that of {FREED}; R@1 changes by 15.0" in said
     assert loss_tables.sweeps_caption(papers) == "40 points per direction as printed, of 36 settings"
     assert "near its headline of 48.1 have mean R@1 47.28, sd 0.40; chance alone would put the best at 48.1." in said
