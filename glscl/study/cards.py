@@ -8,6 +8,7 @@ from glscl.report.figures.cards import Line, Row, curves, intervals
 from glscl.report.figures.svg import Drawing
 from glscl.study.answers import MAIN, NAMES, Question, Study
 
+RELEASED = "released"  # the variant of the losses that is the authors' code
 RIVAL = "x_clip"  # the head with attention over words and frames that the paper compares its cost with
 
 
@@ -44,46 +45,39 @@ def costs(study: Study, found: dict, dataset: str) -> Drawing:
     return intervals(f"{name} over GLSCL, times (videos searched)", rows, rule=1, log=True)
 
 
-def losses(study: Study, found: dict, dataset: str) -> Drawing:
-    """What each part of GLSCL adds to R@1, for the released losses, or the variant that was run."""
-    variant = min((name.partition("/")[0] for name in found["effects"]), key=lambda name: name != "released")
+def losses(study: Study, found: dict, dataset: str) -> Drawing | None:
+    """What each part of GLSCL adds to R@1 in the authors' code."""
     rows = [
-        Row(_part(name), one["difference"], one["low"], one["high"], _part(name) == "both losses")
-        for name, one in found["effects"].items()
-        if name.partition("/")[0] == variant
+        Row(part, effect["difference"], effect["low"], effect["high"], part == "both losses")
+        for part, by_variant in found["contrasts"].items()
+        for effect in [by_variant[RELEASED]["r1"]]
+        if effect
     ]
-    return intervals(f"what a part adds to R@1, points ({variant})", rows, rule=0)
-
-
-def _part(condition: str) -> str:
-    """What a condition leaves out, in words: `released/no local interaction` is the local interaction."""
-    removed = condition.partition("/")[2]
-    words = {"neither loss": "both losses", "mean-pooled global": "text-guided pooling"}
-    return words.get(removed, removed.removeprefix("no "))
+    return intervals("what a part adds to R@1, points", rows, rule=0) if rows else None
 
 
 def convergence(study: Study, found: dict, dataset: str) -> Drawing | None:
-    """Recall on validation against steps, mean over seeds; GLSCL stands out, the first and the last are named."""
+    """R@1 against steps, mean over seeds; GLSCL stands out, the highest and the lowest other are named."""
     if not found["heads"]:
         return None
     curve = pd.read_csv(study.results / study.profile / dataset / "convergence.csv")
-    means = curve.groupby(["method", "step"], sort=False)["val_mean_recall"].mean()
+    means = curve.groupby(["method", "step"], sort=False)["r1"].mean()
     last = means.groupby("method").last()
     lines = [
         Line(NAMES.get(name, name), list(means[name].items()), name in (last.idxmax(), last.idxmin()), name == "glscl")
         for name in means.index.unique("method")
     ]
-    return curves("mean recall on validation, %", lines, "steps of training")
+    return curves("text-to-video R@1, %", lines, "steps of training")
 
 
 def transfer(study: Study, found: dict, dataset: str) -> Drawing | None:
-    """R@1 on a target without training there, over that of zero-shot CLIP, for both directions."""
+    """R@1 without training on the target, over that of untrained CLIP, for every shift."""
     rows = []
-    for name, by_head in found["over_clip"].items():
-        rows += [Row(name)] if by_head else []
+    for shift, by_head in found["shifts"].items():
+        rows += [Row(shift)] if by_head else []
         for head in _chosen(by_head):
-            gain = by_head[head]["zero_shot"]
-            rows.append(Row(NAMES.get(head, head), gain["mean"], gain["low"], gain["high"], head == "glscl"))
+            gain = by_head[head]["over_untrained"]
+            rows.append(Row(NAMES.get(head, head), gain["difference"], gain["low"], gain["high"], head == "glscl"))
     return intervals("zero-shot R@1 on the target over CLIP's, points", rows, rule=0) if rows else None
 
 

@@ -26,6 +26,7 @@ from glscl.encoding import encode_split, evaluate
 from glscl.evaluation.baselines import bag_of_words_ridge, oracle
 from glscl.evaluation.comparisons import ZERO_SHOT
 from glscl.evaluation.postprocessing import as_published, post_processed
+from glscl.evaluation.reranking import rerank_report
 from glscl.evaluation.results import LEAK, ON_TEST, WITHOUT_BIAS, Run
 from glscl.evaluation.twins import twin_accuracy
 from glscl.methods import METHODS
@@ -70,8 +71,8 @@ class Evaluated:
 
     runs: of the selected epoch, one per test split. epochs: of other epochs. processed: after post-processing.
     scores: {split: (texts, videos)}, where they are kept. twins: {kind: (texts,)}, whether the true text scores higher
-    than its twin. half: {dtype: what half precision changes}. validation: R@1
-    of the cross-encoder over all pairs and re-ranking. seconds: measured.
+    than its twin. half: {dtype: what half precision changes}. by_depth: of a cross-encoder, as
+    `glscl.evaluation.reranking.rerank_report` gives it. seconds: measured.
     """
 
     runs: list[Run]
@@ -80,7 +81,7 @@ class Evaluated:
     scores: dict[str, Tensor] = field(default_factory=dict)
     twins: dict[str, np.ndarray] = field(default_factory=dict)
     half: dict[str, dict] = field(default_factory=dict)
-    validation: dict | None = None
+    by_depth: dict[int, dict] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -97,9 +98,9 @@ def evaluate_models(
             method, seed = job
             options = {"first": kept.get(seed, {})}
             if method == first_stage:
-                options["keep"] = ("test", "val") if seed == seeds[0] else ("test",)
-            if seed == seeds[0]:
-                options |= {"half": HALF if method in (OWN, first_stage) else (), "validate": True}
+                options["keep"] = ("test",)
+            if seed == seeds[0] and method in (OWN, first_stage):
+                options["half"] = HALF
             return evaluate_model(folder / method / f"seed-{seed}", method, seed, galleries, **options)
 
         jobs = list(product(chosen, seeds))
@@ -134,18 +135,16 @@ def evaluate_model(
     first: dict[str, Tensor] | None = None,
     keep: tuple[str, ...] = (),
     half: tuple[torch.dtype, ...] = (),
-    validate: bool = False,
 ) -> Evaluated:
     """One model that `train_seeds` kept.
 
     first: {split: scores (texts, videos)} of the first stage, which the cross-encoder re-ranks. keep: splits whose
-    scores are kept. half: half precisions to compare with float32. validate: whether the cross-encoder also scores all
-    pairs of the validation split.
+    scores are kept. half: half precisions to compare with float32.
     """
     start = time.perf_counter()
     model = _built(load_run, folder)
     if isinstance(model, CrossEncoder):
-        found = _re_ranked(model, method, seed, galleries, first or {}, validate)
+        found = _re_ranked(model, method, seed, galleries, first or {})
     else:
         found = _scored(model, method, seed, galleries, keep, half)
         found.epochs = _other_epochs(folder, found.runs, galleries.splits["test"])
@@ -239,27 +238,17 @@ def _other_epochs(folder: Path, runs: list[Run], test: Split) -> list[Run]:
 
 
 def _re_ranked(
-    model: CrossEncoder, method: str, seed: int, galleries: Galleries, first: dict[str, Tensor], validate: bool
+    model: CrossEncoder, method: str, seed: int, galleries: Galleries, first: dict[str, Tensor]
 ) -> Evaluated:
     """The cross-encoder, which re-ranks the best videos of the first stage; of the test splits only the main one."""
-
-    def re_ranked(name: str, embeddings: tuple) -> np.ndarray:
-        depth = min(galleries.depth, len(galleries.splits[name].videos))
-        return rerank(model.head, *embeddings, first[name], depth).numpy()
-
     test = galleries.splits["test"]
     embedded = encode_split(model, test)
-    run = Run(method, "test", seed, "selected", _queries(re_ranked("test", embedded), test))
-    found = Evaluated([run], twins=twin_accuracy(model, test, galleries.twins, embedded))
-    if not validate:
-        return found
-    validation = galleries.splits["val"]
-    embeddings = encode_split(model, validation)
-    scores = {"all_pairs": similarity_matrix(model, *embeddings).numpy(), "re_ranked": re_ranked("val", embeddings)}
-    right = validation.video_of_text.numpy()
-    recalls = {name: 100 * float((ranks(each, right) < 1).mean()) for name, each in scores.items()}
-    found.validation = recalls | {"seed": seed, "texts": len(validation)}
-    return found
+    scores = rerank(model.head, *embedded, first["test"], min(galleries.depth, len(test.videos)))
+    return Evaluated(
+        [Run(method, "test", seed, "selected", _queries(scores, test))],
+        twins=twin_accuracy(model, test, galleries.twins, embedded),
+        by_depth=rerank_report(model.head, *embedded, first["test"], test.video_of_text),
+    )
 
 
 def reference_runs(corpus: PreparedCorpus, galleries: Galleries, source: Path | None) -> list[Run]:

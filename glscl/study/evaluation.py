@@ -15,6 +15,7 @@ from glscl.bundled.oracle import KINDS
 from glscl.data.dataset import PreparedCorpus, Split
 from glscl.evaluation.baselines import chance, oracle
 from glscl.evaluation.comparisons import ZERO_SHOT, verdict_counts
+from glscl.evaluation.reranking import rerank_table
 from glscl.evaluation.results import (
     DIRECTIONS,
     METRICS,
@@ -125,7 +126,7 @@ def evaluate_study(
         "reranking": {
             "first_stage": first_stage,
             "depth": min(rerank_depth, len(splits["test"].videos)),
-            "validation": {name: each.validation for (name, _), each in found.items() if each.validation},
+            "methods": re_ranked(found, splits["test"]),
         },
     }
     counts = {"texts": len(splits["test"]), "videos": len(splits["test"].videos), "seeds": len(seeds)}
@@ -175,6 +176,16 @@ def oracle_ceilings(source: Path | None, test: Split) -> dict[str, dict[str, flo
             place = ranks(scores, test.video_of_text.numpy())
             found[kind] = {f"R@{k}": 100 * float((place < k).mean()) for k in (1, 10)}
     return found
+
+
+def re_ranked(found: dict[tuple[str, int], Evaluated], test: Split) -> dict[str, dict[int, dict]]:
+    """What each cross-encoder adds at every depth, `glscl.evaluation.reranking.rerank_table` by method."""
+    reports: dict[str, list] = {}
+    for (method, _), one in found.items():
+        if one.by_depth:
+            reports.setdefault(method, []).append(one.by_depth)
+    group = test.captions["video"].to_numpy()
+    return {method: rerank_table(each, group) for method, each in reports.items()}
 
 
 def twins_of(
@@ -366,13 +377,16 @@ def post_processing_table(table: pd.DataFrame) -> str:
 
 
 def re_ranking_table(found: Evaluation) -> str:
-    """HTML of the cross-encoder's validation R@1, all pairs beside the best of the first stage alone."""
-    re_ranking = found.metrics["reranking"]
-    listed = [
-        {"method": method, "texts": one["texts"], "all pairs": one["all_pairs"]}
-        | {f"best {re_ranking['depth']} of {re_ranking['first_stage']}": one["re_ranked"]}
-        for method, one in re_ranking["validation"].items()
-    ]
+    """HTML of R@1 at every depth: the first stage, a random order of its best, the cross-encoder, and what it adds."""
+    listed = []
+    for method, depths in found.metrics["reranking"]["methods"].items():
+        for depth, one in depths.items():
+            row = {"method": method, "depth": depth, "right video among them": describe(one["found"])}
+            row |= {name.replace("_", " "): describe(one[name]) for name in ("first_stage", "random", "cross_encoder")}
+            for name in ("first", "random"):
+                added_ = one[f"over_{name}"]
+                row[f"over {name.replace('first', 'first stage')}"] = describe(added_["difference"], **_edges(added_))
+            listed.append(row)
     return _html(pd.DataFrame(listed), "No cross-encoder was trained.")
 
 

@@ -35,7 +35,7 @@ SHOWN = {
     "ledger.ablations": Place("12_ledger", "Table 3", "paper's own ablation"),
     "metrics.glscl_minus": Place("04_evaluate", "Figure 2", "GLSCL minus each method"),
     "metrics.over_control": Place("04_evaluate", "Figure 1", "over its control"),
-    "concepts.seeds": Place("05_concepts", "Table 1", "Statistics of the concept"),
+    "concepts.seeds": Place("05_concepts", "Table 1", "Mean over seeds"),
     "costs.over_glscl": Place("06_costs", "Table 1", "over GLSCL's"),
     "costs.queries": Place("06_costs", "Figure 2", "Time of one search"),
     "costs.published": Place("06_costs", "Table 4", "column FLOPs"),

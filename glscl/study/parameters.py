@@ -19,7 +19,8 @@ def resolve(sections: dict) -> dict:
     A section is one parameter, named by its last part: `train`, `profiles.quick.seeds` and `datasets.scenes.inputs`
     give `train`, `seeds` and `inputs`. Keys of mappings with the same name replace each other: what a profile says
     replaces the general value, what a dataset says replaces both, and what `methods.<name>` says, which is `head`,
-    `train` and `model`, replaces all of them. An entry `datasets.<name>` as a whole is the parameter `target_corpus`.
+    `start`, `train` and `model`, replaces all of them. An entry `datasets.<name>` as a whole is the parameter
+    `target_corpus`.
     Raises ValueError where a key replaces nothing, as when it is misspelt.
     """
     parameters: dict = {}

@@ -20,8 +20,8 @@ def study(tmp_path):
     [
         ("benchmarks", ["mAP@10", "X-CLIP 24.0", "zero-shot CLIP 11.0"]),
         ("costs", ["X-CLIP over GLSCL", "published 221", "work per pair 24", "search, 1,000 6", "query, 100,000 6"]),
-        ("losses", ["released", "both losses 0.5", "inter-consistency 0.5", "text-guided pooling 0.5"]),
-        ("convergence", ["recall", "GLSCL ends at 24.0", "X-CLIP ends at 33.0"]),
+        ("losses", ["R@1", "both losses 0.5", "inter-consistency 0.5", "text-conditioned pooling 0.5"]),
+        ("convergence", ["R@1", "GLSCL ends at 24.0", "X-CLIP ends at 33.0"]),
         ("transfer", ["over CLIP", "GLSCL 4.0"]),
     ],
 )

@@ -146,7 +146,15 @@ def test_what_is_written_keeps_measured_numbers_apart(found, folders):
     found.write(folders)
     metrics = json.loads((folders.results / "metrics.json").read_text())
     assert metrics["reranking"]["depth"] == 5
-    assert metrics["reranking"]["validation"]["cross"]["texts"] == 12
+    assert metrics["reranking"]["methods"]["cross"].keys() == {"12"}  # every depth is cut to the gallery
+    assert metrics["over_control"]["cross"]["control"] == "mean"
+    assert metrics["over_control"]["mean"]["control"] == "zero-shot CLIP"
+    untrained = metrics["methods"]["zero-shot CLIP"]["t2v"]["R@1"]
+    gain = metrics["methods"]["glscl"]["t2v"]["R@1"] - untrained
+    assert metrics["over_control"]["glscl"]["difference"] == pytest.approx(gain, abs=1e-3)
+    failed = {name for name, one in metrics["over_control"].items() if one["low"] <= 0}
+    assert set(metrics["did_not_train"]) == failed
+    assert metrics["ceilings"]["bag"]["R@1"] <= metrics["ceilings"]["ordered"]["R@1"]
     assert set(metrics["glscl_minus"]) == {"mean", "t_mass", "cross"}
     assert {"p", "p_holm", "detectable", "seeds"} <= set(metrics["glscl_minus"]["mean"]["R@1"])
     measured = json.loads((folders.measured / "evaluate.json").read_text())

@@ -38,7 +38,7 @@ def test_it_shows_the_executed_notebooks_of_its_profile(tmp_path):
     assert {"work/notebooks/quick/03_train-scenes-glscl.ipynb", "work/notebooks/quick/06_costs.ipynb"} <= set(shown)
     assert "work/notebooks/quick/05_concepts-scenes.ipynb" in shown
     assert "work/notebooks/quick/07_search-scenes.ipynb" in shown
-    assert "work/notebooks/corpora/01_facets-scenes.ipynb" not in shown
+    assert "work/notebooks/corpora/01_features-scenes.ipynb" not in shown
     profile = study.settings["profiles"]["quick"]
     nothing = profile | {"questions": [], "videos": profile["videos"] | {"methods": [], "concepts_of": []}}
     untrained = study._replace(settings=study.settings | {"profiles": {"quick": nothing}})
@@ -46,7 +46,7 @@ def test_it_shows_the_executed_notebooks_of_its_profile(tmp_path):
     assert not any(name in shown for name in ("03_train", "05_concepts", "09_losses"))
     features = study._replace(worlds={"features": ["scenes"], "videos": []})
     shown = [path.stem for path in report_index.executed(features)]
-    assert "01_facets-scenes" in shown
+    assert "01_features-scenes" in shown
     assert not {"00_check-scenes", "07_search-scenes"} & set(shown)
 
 
@@ -54,7 +54,7 @@ def test_every_notebook_but_its_own_has_a_page(project):
     index = report_index.write_report(quick())
     assert index == report_index.Path("reports/quick/index.html")
     pages = {page.stem for page in index.parent.glob("*.html")} - {"index"}
-    assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"01_facets", "13_report"}
+    assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"01_features", "13_report"}
 
 
 def test_a_quick_report_shows_the_full_results_beside_its_own(project):
