@@ -1,6 +1,7 @@
 """Conditions change what they name and no more; runs are measured where they end; results say what the runs found."""
 
 import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from glscl.data.dataset import PreparedCorpus
 from glscl.encoding import encode_split, evaluate
 from glscl.evaluation.collapse import seen
 from glscl.evaluation.concepts import diversity
+from glscl.files import write_json
 from glscl.model import Texts, Videos, global_similarity
 from glscl.study import losses
 from glscl.study.losses import (
@@ -212,3 +214,24 @@ def test_a_study_that_must_fail_fails_before_it_trains(study):
         Study(**(given | {"seeds": [0]}))
     with pytest.raises(ValueError, match="48 training texts, got 64"):
         Study(**(given | {"settings": TrainSettings(1, 64, 1e-3, 1e-7, 0.2, 0.1, 1.0, "frozen")}))
+
+
+def test_every_condition_is_run_with_every_seed(study, monkeypatch):
+    monkeypatch.setattr(losses, "one_thread_each", lambda call, jobs: [(call, *job[1:]) for job in jobs])
+    jobs = losses.train_all(study)
+    assert len(set(map(str, jobs))) == len(study.conditions) * 2
+    assert jobs[:2] == [(run, study.conditions[0], 3), (run, study.conditions[0], 5)]
+
+
+def test_a_study_takes_model_and_rate_from_the_trained_glscl(bundled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random_corpus.write(tmp_path / "work/corpora/made", 128, 3, 9, {"train": 24, "val": 8, "test": 12}, captions=2)
+    given = asdict(replace(SETTINGS, lr_new=3e-3, patience=2, keep_epochs=True))
+    write_json(tmp_path / "work/quick/made/train/glscl/settings.json", {"model": MODEL, "train": given})
+    wanted = {"seeds": [0, 1], "variants": ["released"], "epochs": 4, "captions_per_video": 1, "parts": [LOCAL]}
+    inputs = {"clip": str(bundled / "tiny-clip"), "backbone": "frozen", "words": 9}
+    opened = Study.open("quick", "made", inputs, wanted | DOSES | {"combined": False})
+    assert (opened.settings.lr_new, opened.settings.patience, opened.settings.keep_epochs) == (3e-3, 0, False)
+    assert (opened.training_texts, opened.steps) == (24, 4)
+    assert opened.model == MODEL
+    assert opened.scope()["conditions"] == len(opened.conditions) == 9
