@@ -118,6 +118,12 @@ class Study(NamedTuple):
         settings = yaml.safe_load((Path(root) / "params.yaml").read_text(encoding="utf-8"))
         return cls(profile, worlds or settings["study"], settings, Path(root) / "results")
 
+    @classmethod
+    def largest(cls, root: str | Path = ".") -> "Study":
+        """The full study where the project at `root` has its results, else the quick one."""
+        full = cls.read("full", root=root)
+        return full if full.exists() else full._replace(profile="quick")
+
     @property
     def datasets(self) -> list[str]:
         """All corpora, those of features first."""

@@ -16,12 +16,13 @@ from glscl.study.evidence import NEEDS_BENCHMARK, SHOWN, UNDECIDED, VERDICTS, Ev
 
 
 class Claim(NamedTuple):
-    """A claim in the words of the abstract, what decides it, what the verdict holds for, the rule, and its context.
+    """A claim in short and in the words of the abstract, what decides it, for what, the rule, and its context.
 
     times: a function for findings of measured times, where the claim has such context. real: whether only one of the
     paper's benchmarks can decide it.
     """
 
+    short: str
     wording: str
     test: str
     scope: str
@@ -47,6 +48,7 @@ class Claim(NamedTuple):
         corpora = "; ".join(map(_size, evidence.corpora, evidence.corpora.values())) or "no corpus"
         return {
             "key": self.key,
+            "short": self.short,
             "claim": self.wording,
             "test": self.test,
             "scope": self.scope.format(corpora=corpora),
@@ -120,9 +122,9 @@ def read_ledger(profile: str, results: str | Path = "results") -> dict:
     """The ledger of a profile, as the stage `ledger` wrote it, with its measured context; see `merged`.
 
     Returns {"answer": one sentence, "details": sentences, "profile", "datasets", "measured_on": hardware or None,
-    "claims": [{"key", "claim", "test", "scope", "verdict", "changes_at": thresholds at which the verdict would change,
-    "evidence": findings as plain values with "page" and "figure"}]}; the finding that decides is the first and has a
-    threshold. Where the stage has not run, the answer says so and there are no claims.
+    "claims": [{"key", "short", "claim", "test", "scope", "verdict", "changes_at": thresholds at which the verdict would
+    change, "evidence": findings as plain values with "page" and "figure"}]}; the finding that decides is the first and
+    has a threshold. Where the stage has not run, the answer says so and there are no claims.
     """
     file, timed = files(profile, results)
     if not file.exists():
@@ -150,6 +152,7 @@ def _size(dataset: str, stages: dict[str, dict]) -> str:
 
 CLAIMS = [
     Claim(
+        "CLIP pre-training is the state of the art",
         "Adapting image-text pre-training such as CLIP is the state of the art.",
         "On each benchmark measured here, the best head over CLIP leads the best system without CLIP that was "
         f"published since {rules.RECENT}, in R@1.",
@@ -160,6 +163,7 @@ CLAIMS = [
         real=True,
     ),
     Claim(
+        "both kinds of approach are effective",
         "The primary approaches map both modalities into a common space or let them interact on entities, effectively.",
         f"Both heads that stand for the two kinds, {rules.COMMON_SPACE} and {rules.INTERACTING}, add more than "
         f"{rules.EFFECTIVE:g} points of R@1 to untrained CLIP.",
@@ -168,6 +172,7 @@ CLAIMS = [
         context.two_paradigms,
     ),
     Claim(
+        "their cost is prohibitive",
         "These paradigms entail prohibitive computational cost and inefficient retrieval.",
         "In a gallery of 1,000 videos, as most benchmarks have, a search with X-CLIP takes more work than CLIP's text "
         "encoder, which every query passes.",
@@ -178,6 +183,7 @@ CLAIMS = [
         context.searches_timed,
     ),
     Claim(
+        "the global interaction is free of parameters",
         "The global interaction module is parameter-free.",
         "No weight of the head has a gradient from a global score, the temporal encoder left out, which feeds both "
         "interactions.",
@@ -186,6 +192,7 @@ CLAIMS = [
         context.global_interaction_is_free,
     ),
     Claim(
+        "the queries capture several concepts",
         "A shared local interaction with several learnable queries captures latent semantic concepts.",
         f"The concepts of an item span at least {rules.SEVERAL} directions (effective rank), in texts and in videos.",
         "GLSCL as released; measured on {corpora}.",
@@ -193,6 +200,7 @@ CLAIMS = [
         context.queries_capture_concepts,
     ),
     Claim(
+        "inter-consistency aligns matching concepts",
         "The inter-consistency loss aligns matching concepts of text and video.",
         f"The loss raises the cosine of matching concepts by more than {rules.VISIBLE}.",
         "The loss as the authors' code computes it; measured on {corpora}.",
@@ -200,6 +208,7 @@ CLAIMS = [
         context.consistency_aligns,
     ),
     Claim(
+        "intra-diversity keeps concepts apart",
         "The intra-diversity loss makes the concepts more discriminative.",
         f"The loss lowers the cosine of the concepts of one item by more than {rules.VISIBLE}, in texts and in videos.",
         "The loss as the authors' code computes it; measured on {corpora}.",
@@ -207,6 +216,7 @@ CLAIMS = [
         context.diversity_discriminates,
     ),
     Claim(
+        "superior on five benchmarks",
         "Experiments on five benchmarks show superior effectiveness.",
         "On each of the five that is measured here, GLSCL leads its strongest rival under the same temporal encoder in "
         "R@1, with an interval that covers all rivals at once.",
@@ -216,6 +226,7 @@ CLAIMS = [
         real=True,
     ),
     Claim(
+        "comparable with the state of the art",
         "GLSCL is comparable with the state of the art.",
         f"On each of the five that is measured here, R@1 of GLSCL lies within {rules.MARGIN:g} point of its strongest "
         "rival, by two one-sided tests at 5 %: a wide interval is no support.",
@@ -226,6 +237,7 @@ CLAIMS = [
         real=True,
     ),
     Claim(
+        "220 times less cost",
         "GLSCL is nearly 220 times faster in computational cost.",
         "X-CLIP over GLSCL is more than nine tenths of the published factor in multiply-accumulates per pair.",
         "Matrix products at the size of ViT-B/32, 12 frames and 32 words, the same on every machine.",
@@ -234,6 +246,7 @@ CLAIMS = [
         context.x_clip_timed,
     ),
     Claim(
+        "more efficient than other methods",
         "GLSCL is more efficient than the other methods.",
         "The cheapest rival of the paper's cost column takes more multiply-accumulates per pair than GLSCL.",
         "Matrix products at the size of ViT-B/32, the same on every machine; training measured on {corpora}.",

@@ -1,24 +1,29 @@
-"""The documents made of the full results: README.md between its marks, docs/results.md and docs/overview.svg.
+"""The documents made of the largest run with results: README.md between its marks, docs/results.md, and figures.
 
 python -m glscl.study.documents
 """
 
+import html
 from pathlib import Path
 
 import pandas as pd
 
-from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, shown
+from glscl.evaluation.comparisons import ZERO_SHOT
+from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, reported, shown
 from glscl.files import write_text
+from glscl.report.figures.cards import Row, intervals
+from glscl.report.figures.costs import drawn_ratios
 from glscl.report.figures.overview import TITLE, counted, overview
 from glscl.report.figures.svg import Drawing
 from glscl.report.markdown import between, plain, table_markdown
 from glscl.report.tables import best, condition, deciding, turning, with_interval
-from glscl.study.answers import GALLERY, Study, answers, main_table, points, query_macs, short_table, untrained
+from glscl.study.answers import GALLERY, NAMES, Study, answers, main_table, points, query_macs, short_table, untrained
+from glscl.study.loss_tables import headline_figure, rank_figure
+from glscl.study.measured_costs import ratio_bars
+from glscl.study.published import published
 
-PROFILE = "full"  # whose committed results README shows
-README, RESULTS, PICTURE = "README.md", "docs/results.md", "docs/overview.svg"
+README, RESULTS = "README.md", "docs/results.md"
 MARKS = "<!-- results: made by `make readme` -->", "<!-- end of results -->"
-PICTURE_WIDTH = 860  # pixels
 ASIDE = {"metrics": "Evaluation", "concepts": "Concepts"}  # stages that answer no research question
 WAYS = {"t2v": "text to video", "v2t": "video to text"}
 
@@ -38,22 +43,76 @@ def caption(study: Study) -> str:
     )
 
 
-def readme_part(study: Study) -> str:
-    """The picture, the five questions with their answers, and the short table, as Markdown."""
+CEILINGS = {"bag": "ceiling: bag of facts", "bound": "ceiling: bound", "ordered": "ceiling: bound, in order"}
+
+
+def accuracy(study: Study) -> Drawing:
+    """R@1 of the trained methods of the first corpus, with untrained CLIP and what could be reached as rows."""
     dataset = study.datasets[0]
+    metrics, table = study.found("metrics", dataset), reported(study.table(dataset), "t2v")
+    table = table[table["temporal_layers"].notna() | (table["method"] == ZERO_SHOT)].sort_values("R@1")
+    rows = [
+        Row(_marked(row["method"], metrics), row["R@1"], row["R@1_low"], row["R@1_high"], row["method"] == "glscl")
+        for _, row in table.iterrows()
+    ]
+    rows += [Row(name, metrics["ceilings"][kind]["R@1"]) for kind, name in CEILINGS.items() if metrics["ceilings"]]
+    return intervals(f"text-to-video R@1 on {dataset}, %", rows)
+
+
+def _marked(method: str, metrics: dict) -> str:
+    name = NAMES.get(method, method)
+    return f"{name} (did not train)" if method in metrics["did_not_train"] else name
+
+
+def cost_ratios(study: Study) -> Drawing:
+    """How many times GLSCL's cost X-CLIP takes: as published, counted, and measured on one machine."""
+    bars = ratio_bars(study.found("costs"), study.found("costs", measured=True))
+    return drawn_ratios(bars, "X-CLIP over GLSCL, times")
+
+
+def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
+    """The figures of README by file, each with what it shows; one without results is left out."""
+    drawn = {
+        "docs/accuracy.svg": (accuracy(study), "R@1 of every head, between untrained CLIP and what could be reached."),
+        "docs/costs.svg": (cost_ratios(study), "What X-CLIP costs over GLSCL; the paper says 221 times."),
+        "docs/settings.svg": (
+            headline_figure(published(study.results / "published.csv")),
+            "The paper's headline beside its own other settings on MSR-VTT.",
+        ),
+    }
+    losses = study.found("losses", study.questions[0]) if study.questions else {}
+    if losses.get("followed"):
+        drawn["docs/rank.svg"] = (rank_figure(losses), "GLSCL's concepts over training: how many directions they span.")
+    return drawn
+
+
+def readme_part(study: Study) -> str:
+    """What was found, the five questions with their answers, the figures, and the short table, as Markdown."""
+    dataset, ledger = study.datasets[0], study.ledger()
     asked = [
         f"{number}. **{plain(question.short)}** {' '.join(plain(answer.sentence) for answer in found)}"
         for number, (question, found) in enumerate(answers(study), start=1)
     ]
+    verdicts: dict[str, list[str]] = {}
+    for claim in ledger["claims"]:
+        verdicts.setdefault(claim["verdict"], []).append(claim["short"])
+    judged = [f"* **{verdict.capitalize()}**: {'; '.join(map(plain, short))}." for verdict, short in verdicts.items()]
     table = short_table(study, dataset)
     heavy = best(table).drop(columns="temporal encoder")
+    shown = "\n".join(
+        f'<img src="{file}" width="49%" alt="{html.escape(about)}">' for file, (_, about) in figures(study).items()
+    )
+    captions = " ".join(f"{about}" for _, about in figures(study).values())
     return "\n\n".join(
         [
-            f"![{TITLE}]({PICTURE})",
-            f"*Text to video on {plain(study.about(dataset))}. {plain(caption(study))}*",
+            f"**In short.** {plain(study.found('metrics', dataset)['answer'])}",
             "\n".join(asked),
+            "**The claims of the paper's abstract**, one finding each, named before the run:",
+            "\n".join(judged),
+            f"<p>\n{shown}\n</p>",
+            f"*{plain(captions)} {plain(study.about(dataset))}. Bars: 95 % intervals over queries and seeds.*",
             f"Numbers of the profile `{study.profile}`; times measured on {plain(study.hardware())}. "
-            f"Every row, every interval and the verdict on each claim of the paper: [{RESULTS}]({RESULTS}).",
+            f"Every row, every interval and the number that decides each claim: [{RESULTS}]({RESULTS}).",
             table_markdown(table.drop(columns="temporal encoder"), heavy),
             "In brackets: 95 % intervals. Bold: best trained head. MdR: median rank. No post-processing.",
         ]
@@ -166,12 +225,12 @@ def _finding(finding: dict) -> dict:
 
 def documents(root: Path) -> dict[str, str]:
     """The texts of the documents of the project at `root` by their paths, made anew from its results."""
-    study = Study.read(PROFILE, root=root)
+    study = Study.largest(root)
     read = {name: (root / name).read_text(encoding="utf-8") for name in (README, RESULTS)}
     return {
         README: between(read[README], MARKS, readme_part(study), README),
         RESULTS: between(read[RESULTS], MARKS, results_part(study), RESULTS),
-        PICTURE: picture(study, study.datasets[0], PICTURE_WIDTH).svg(alone=True),
+        **{file: drawing.svg(alone=True) for file, (drawing, _) in figures(study).items()},
     }
 
 

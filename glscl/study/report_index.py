@@ -12,7 +12,7 @@ from glscl.report.figures.overview import TITLE as PICTURE_TITLE
 from glscl.report.tables import Card, best, cards_html, ledger_html, results_html
 from glscl.study.answers import NAMES, Study, answers, asked_of, main_table, points
 from glscl.study.cards import card_figure
-from glscl.study.documents import PROFILE, caption, picture
+from glscl.study.documents import caption, picture
 from glscl.study.project import commit, hardware
 
 TITLE = "A study of GLSCL for text-video retrieval"
@@ -30,8 +30,8 @@ ONCE = ["06_costs", "12_ledger"]
 
 def beside(study: Study) -> Study | None:
     """The committed full study of the same corpora, where there is one and it is not this study."""
-    full = study._replace(profile=PROFILE)
-    return full if study.profile != PROFILE and full.exists() else None
+    full = study._replace(profile="full")
+    return full if study.profile != "full" and full.exists() else None
 
 
 def executed(study: Study, folder: str | Path = "work/notebooks") -> list[Path]:
@@ -107,7 +107,7 @@ def verdicts_html(study: Study) -> str:
 def lead(study: Study) -> str:
     """Which profile this is, and what stands beside it."""
     said = f"Profile {study.profile}: {'; '.join(map(study.about, study.datasets))}."
-    return f"{said} The committed results of the profile {PROFILE} stand beside." if beside(study) else said
+    return f"{said} The committed results of the profile full stand beside." if beside(study) else said
 
 
 def facts(study: Study) -> dict:

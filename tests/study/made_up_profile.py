@@ -1,6 +1,7 @@
 """A made-up project: params.yaml, and the results of one profile or several, in the formats of the stages."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import yaml
 
 from glscl.evaluation.results import METRICS, ON_TEST
 from glscl.study.claims import CLAIMS, files
+from tests import ROOT
 
 METHODS = {
     "clip4clip_seqTransf": "mean_pooling",
@@ -107,13 +109,17 @@ def costs() -> dict:
         "x_clip": {"published": 220.9, "macs": {"pair": 24.0}, "end_to_end": dict.fromkeys(map(str, GALLERIES), 2.0)}
     }
     heads = {head: {"short": {"macs": of}} for head, of in macs.items()}
-    return {"heads": heads, "clip": {"32 words": 1_220_000_000}, "over_glscl": over, "details": ["It is counted."]}
+    found = {"heads": heads, "clip": {"32 words": 1_220_000_000}, "over_glscl": over, "galleries": GALLERIES}
+    return found | {"details": ["It is counted."]}
 
 
 def measured() -> dict:
     """What a machine measured."""
     search = {"gallery": 1_000, "ratio": 6.0, "low": 5.0, "high": 7.0}
-    over = {"x_clip": {"search": search, "end_to_end": {"100": 0.9, "100000": 6.0}}}
+    ends = {"100": 0.9, "1000": 1.0, "100000": 6.0}
+    edges_of = {gallery: [0.5 * ratio, 2 * ratio] for gallery, ratio in ends.items()}
+    x_clip = {"search": search, "batch": search, "end_to_end": ends, "edges": edges_of, "extrapolated": [100_000]}
+    over = {"x_clip": x_clip}
     answer = "On this machine X-CLIP takes longer."
     return {"answer": answer, "details": ["It was timed."], "hardware": HARDWARE, "over_glscl": over}
 
@@ -126,7 +132,14 @@ CONTEXT = {"low": None, "high": None, "threshold": None, "direction": None}
 def ledger(profile: str = "full", verdict: str = "supported") -> dict:
     """Claims of which the first has a finding that decides."""
     claims = [
-        {"key": claim.key, "claim": claim.wording, "test": claim.test, "scope": "Made up.", "verdict": verdict}
+        {
+            "key": claim.key,
+            "short": claim.short,
+            "claim": claim.wording,
+            "test": claim.test,
+            "scope": "Made up.",
+            "verdict": verdict,
+        }
         | {"evidence": [FINDING] if number == 0 else [], "changes_at": [1.0] if number == 0 else []}
         for number, claim in enumerate(CLAIMS)
     ]
@@ -162,5 +175,6 @@ def write_profile(root: Path, profile: str, methods: list[str] | None = None, ve
     write(results / "measured" / profile / "costs.json", measured())
     write(results / "corpora" / "scenes" / "data.json", {"splits": {"test": {"captions": 1_000, "videos": 500}}})
     write(judged, ledger(profile, verdict))
+    shutil.copy(ROOT / "results/published.csv", results)
     timed = FINDING | CONTEXT | {"text": "a time", "value": 3.0, "kind": "time"}
     write(context, {"hardware": HARDWARE, "findings": {CLAIMS[0].key: [timed]}})
