@@ -162,7 +162,7 @@ class CorpusCheck:
         if methods and not {"train", "val"} <= set(splits):
             raise ValueError(
                 f"training needs the splits train and val, {self.folder} has {', '.join(splits)}; set `methods` and "
-                "`concepts_of` of the profile to []."
+                "`concepts_of` of the videos of the profile to []."
             )
 
     def summary(self) -> dict:
