@@ -23,7 +23,10 @@ TABLE = (
     "trained head under the same temporal encoder. No post-processing."
 )
 SHARED = {"features": ["01_features"], "videos": ["00_check", "01_prepare", "02_encode"]}  # by all profiles
-PER_CORPUS = {"features": ["04_evaluate", "08_benchmarks"], "videos": ["04_evaluate", "07_search", "08_benchmarks"]}
+PER_CORPUS = {
+    "features": ["04_evaluate", "04_worlds", "08_benchmarks"],
+    "videos": ["04_evaluate", "07_search", "08_benchmarks"],
+}
 OF_QUESTIONS = ["09_losses", "10_convergence", "11_transfer"]
 ONCE = ["06_costs", "12_ledger"]
 
