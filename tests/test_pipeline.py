@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,8 +12,9 @@ from glscl.study import stage
 from tests import ROOT
 from tests.browser import Browser
 
-METHODS = ["clip4clip_seqTransf", "t_mass", "cross_encoder_temporal", "glscl"]
-HEADS = ["clip4clip_seqTransf", "t_mass", "glscl"]
+METHODS = ["clip4clip_seqTransf", "t_mass_temporal", "x_clip", "glscl"]
+RERANKER = "cross_encoder_temporal"
+ON_VIDEOS = ["clip4clip_seqTransf", "glscl"]
 SMALL = {"scenes": {"train": 24, "val": 10, "test": 10}, "stories": {"train": 16, "val": 6, "test": 6}}
 
 pytestmark = pytest.mark.pipeline
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.pipeline
 
 @pytest.fixture(scope="module")
 def project(bundled, tmp_path_factory):
-    """A copy of the project's notebooks and parameters with a corpus of 44 clips, and another of 28."""
+    """A copy of the project's notebooks and parameters with few features, a corpus of 44 clips, and another of 28."""
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*"))
     for name in ("dvc.yaml", "data.dvc"):
@@ -45,21 +45,23 @@ def project(bundled, tmp_path_factory):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["train"] |= {"batch_size": 32}
     params["concepts"] |= {"pairs": 8, "perplexity": 5}
+    trained = {"seeds": [0, 1], "concepts_of": ["glscl"], "train": {"epochs": 2, "lr_new": [1e-3, 3e-3]}}
     params["profiles"]["quick"] |= {
-        "methods": METHODS,
-        "seeds": [0, 1],
-        "train": {"epochs": 2},
-        "costs": {"galleries": [20, 40], "memory_gb": 1.0, "patience": 0.1, "blocks": 2},
-        "losses": {"seeds": [0, 1], "epochs": 1, "captions_per_video": 3, "batch_sizes": [16, 32]},
-        "convergence": {
-            "heads": HEADS,
+        "features": trained | {"methods": METHODS, "rerankers": [RERANKER]},
+        "videos": trained | {"methods": ON_VIDEOS, "rerankers": []},
+        "worlds": {"changed": {"two": {"objects": 2}}, "heads": ["x_clip", "glscl"], "seeds": [0, 1]},
+        "convergence": {"heads": ["x_clip", "glscl"], "seeds": [0, 1], "epochs": 2},
+        "transfer": {
+            "heads": ["x_clip", "glscl"],
             "seeds": [0, 1],
-            "captions_per_video": 2,
-            "short_epochs": 2,
-            "rates": [1e-3, 3e-3],
+            "shifts": {"look": {"look": 0.5}, "length": {"events": 4, "concepts": 3}},
+            "few_shot_videos": 8,
+            "few_shot_epochs": 1,
         },
-        "transfer": {"heads": HEADS, "fine_tune_videos": 8, "fine_tune_epochs": 1},
     }
+    params["profiles"]["quick"]["costs"] |= {"galleries": [20, 40], "restarts": 2, "depths": [5]}
+    params["profiles"]["quick"]["losses"] |= {"seeds": [0, 1], "epochs": 1}
+    params["datasets"]["facets"]["corpus"] |= {"train": 60, "val": 20, "test": 24, "captions": 1, "width": 64}
     params["datasets"]["scenes"]["inputs"]["frames"] = 4
     params["datasets"]["stories"]["inputs"]["frames"] = 6
     params["datasets"]["stories"]["train"] = {"epochs": 1, "batch_size": 8}
@@ -67,12 +69,13 @@ def project(bundled, tmp_path_factory):
     return root
 
 
-def run(root: Path, number: str, *assignments: str, dataset: str = "scenes", method: str = "glscl") -> int:
-    """Run notebook `number` as dvc.yaml does, with the sections of params.yaml that its stage declares."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    name = next((root / "notebooks").glob(f"{number}_*.ipynb")).stem.partition("_")[2]
+def run(root: Path, name: str, *assignments: str, dataset: str = "facets", method: str = "glscl") -> int:
+    """Run the notebook of a stage as dvc.yaml does, with the sections of params.yaml that the stage declares."""
+    stages, params = (yaml.safe_load((root / file).read_text()) for file in ("dvc.yaml", "params.yaml"))
+    items = {"profile": "quick", "dataset": dataset, "method": method}
+    items["world"] = "features" if dataset in params["study"]["features"] else "videos"
     text = json.dumps(stages[name]).replace("${transfer.target}", "stories")
-    for item, value in (("profile", "quick"), ("dataset", dataset), ("method", method)):
+    for item, value in items.items():
         text = text.replace(f"${{item.{item}}}", value)
     notebook, *given = json.loads(text)["cmd"].split()[3:]
     sections = ",".join(json.loads(text)["params"])
@@ -80,64 +83,60 @@ def run(root: Path, number: str, *assignments: str, dataset: str = "scenes", met
 
 
 @pytest.fixture(scope="module")
-def costs(project):
-    """The costs, which belong to no corpus and stand in every report."""
-    assert run(project, "06") == 0
+def features(project):
+    """The corpus of features, its heads, and the costs, which stand in every report."""
+    assert run(project, "features") == 0
+    for method in [*METHODS, RERANKER]:
+        assert run(project, "train", method=method) == 0
+    assert run(project, "costs") == 0
 
 
-def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
-    for number in ("00", "01", "02"):
-        assert run(project, number) == 0
-    for method in METHODS:
-        assert run(project, "03", method=method) == 0
-    for number in ("04", "05", "07", "08", "09", "10", "11", "12", "13"):
-        assert run(project, number) == 0
+def found(project: Path, name: str, dataset: str = "facets") -> dict:
+    """What a stage wrote."""
+    return json.loads((project / f"results/quick/{dataset}/{name}.json").read_text())
+
+
+def test_the_whole_pipeline_on_small_corpora(project, features, tmp_path):
+    for name in ("evaluate", "concepts", "benchmarks", "worlds", "losses", "convergence", "transfer"):
+        assert run(project, name) == 0, name
+    for name in ("check", "prepare", "encode"):
+        assert run(project, name, dataset="scenes") == 0
+    for method in ON_VIDEOS:
+        assert run(project, "train", dataset="scenes", method=method) == 0
+    for name in ("evaluate", "concepts", "search", "benchmarks"):
+        assert run(project, name, dataset="scenes") == 0, name
+    for name in ("ledger", "report"):
+        assert run(project, name) == 0
+
     table = pd.read_csv(project / "results/quick/scenes/table.csv")
-    assert {*METHODS, "chance", "oracle", "bag-of-words ridge"} <= set(table["method"])
-    rows = pd.read_csv(project / "results/quick/scenes/rows.csv")
+    assert {*ON_VIDEOS, "chance", "oracle", "bag-of-words ridge"} <= set(table["method"])
+    rows = pd.read_csv(project / "results/quick/facets/rows.csv")
     assert set(rows.loc[rows["method"] == "glscl", "seed"]) == {0, 1}
     assert (rows["missing"] == 0).all()
-    losses = json.loads((project / "results/quick/scenes/losses.json").read_text())
-    assert len(losses["rows"]) == 12
-    assert set(losses["effects"]) == {name for name in losses["rows"] if not name.endswith("/full")}
-    assert losses["rows"]["described/no local interaction"] == losses["rows"]["released/no local interaction"]
-    assert losses["batch_sizes"]["16"]["target"] == 2 * losses["batch_sizes"]["32"]["target"] == 0.375
-    convergence = json.loads((project / "results/quick/scenes/convergence.json").read_text())
-    assert convergence["common_best"] == max(head["best"]["mean"] for head in convergence["heads"].values())
-    curves = pd.read_csv(project / "results/quick/scenes/convergence.csv")
-    for method, head in convergence["heads"].items():
-        assert head["lr"] == max(map(float, head["sweep"]), key=lambda rate: head["sweep"][f"{rate:g}"])
-        assert (curves["method"] == method).sum() == 2 * 3
-        assert head["reached"] == sum(step is not None for step in head["steps_to_90"]["each"])
-    found = convergence["differences"]["clip4clip_seqTransf"]["area"]
-    areas = (convergence["heads"][m]["area"]["mean"] for m in ("glscl", "clip4clip_seqTransf"))
-    assert found["difference"] == pytest.approx(np.subtract(*areas), abs=1e-3)
-    found = json.loads((project / "results/quick/scenes/transfer.json").read_text())
-    assert {way: set(heads) for way, heads in found["transfers"].items()} == {
-        "scenes to stories": set(HEADS),
-        "stories to scenes": set(HEADS),
-    }
-    assert found["scope"]["texts"] == {"scenes to stories": 6, "stories to scenes": 10}
+    metrics = found(project, "metrics")
+    assert set(metrics["twins"]) == {*METHODS, RERANKER}
+    assert set(metrics["twins"]["glscl"]) == {"colour", "order", "shape", "motion"}
+    assert metrics["over_control"][RERANKER]["control"] == "clip4clip_seqTransf"
+    assert metrics["ceilings"]["bag"]["R@1"] <= metrics["ceilings"]["ordered"]["R@1"]
+    for method in METHODS:
+        sweep = found(project, f"rates-{method}")
+        assert sweep["kept"] == max(map(float, sweep["val_r1"]), key=lambda rate: sweep["val_r1"][f"{rate:g}"])
+    assert set(found(project, "worlds")["worlds"]["two"]["heads"]) == {"x_clip", "glscl"}
+    losses = found(project, "losses")
+    assert {"inter-consistency", "intra-diversity", "both losses"} <= set(losses["contrasts"])
+    curves = pd.read_csv(project / "results/quick/facets/convergence.csv")
+    assert set(curves["method"]) == {"x_clip", "glscl"}
+    shifts = found(project, "transfer")["shifts"]
+    assert {shift: set(heads) for shift, heads in shifts.items()} == dict.fromkeys(
+        ("look", "length"), {"x_clip", "glscl"}
+    )
     claims = json.loads((project / "results/claims/quick.json").read_text())["claims"]
     assert len({claim["claim"] for claim in claims}) == 11
     assert all(claim["evidence"] for claim in claims)
+
     pages = sorted(path.name for path in (project / "reports/quick").glob("*.html"))
-    assert pages == [
-        "00_check.html",
-        "01_prepare.html",
-        "02_encode.html",
-        "03_train.html",
-        "04_evaluate.html",
-        "05_concepts.html",
-        "06_costs.html",
-        "07_search.html",
-        "08_benchmarks.html",
-        "09_losses.html",
-        "10_convergence.html",
-        "11_transfer.html",
-        "12_ledger.html",
-        "index.html",
-    ]
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - {"13_report"}
+    assert pages == sorted(f"{name}.html" for name in [*notebooks, "index"])
     with Browser(1280, 900) as browser:
         for page in pages:
             browser.open(project / "reports/quick" / page)
@@ -147,20 +146,24 @@ def test_the_whole_pipeline_on_a_small_corpus(project, costs, tmp_path):
             assert len(browser.run("document.body.innerText")) > 400, page
 
 
-@pytest.mark.parametrize(
-    ("without", "named"),
-    [("transfer.target=scenes", "scenes"), ("inputs.backbone=finetuned", "finetuned"), ("transfer.heads=[]", "none")],
-)
-def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project, without, named):
-    assert run(project, "11", without) == 0
-    found = json.loads((project / "results/quick/scenes/transfer.json").read_text())
-    assert "transfer needs a second corpus" in found["answer"]
-    assert named in found["details"][0]
-    assert found["transfers"] == {}
+def test_transfer_from_clips_to_other_clips(project):
+    for name in ("check", "prepare", "encode"):
+        assert run(project, name, dataset="scenes") == 0
+    assert run(project, "train", dataset="scenes") == 0
+    assert run(project, "transfer", "transfer.heads=[glscl]", dataset="scenes") == 0
+    assert set(found(project, "transfer", "scenes")["shifts"]) == {"stories"}
+
+
+@pytest.mark.parametrize("without", ["transfer.target=scenes", "inputs.backbone=finetuned", "transfer.heads=[]"])
+def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project, without):
+    assert run(project, "transfer", without, dataset="scenes") == 0
+    transfer = found(project, "transfer", "scenes")
+    assert "no transfer" in transfer["answer"]
+    assert transfer["shifts"] == {}
 
 
 def test_a_misspelt_parameter_is_refused_before_anything_runs(project, capsys):
-    assert run(project, "01", "inputs.framse=3") == 1
+    assert run(project, "prepare", "inputs.framse=3", dataset="scenes") == 1
     assert "framse" in capsys.readouterr().err
 
 
@@ -186,7 +189,7 @@ def broken(project):
 def test_a_bad_video_stops_the_first_stage_and_is_named(project, broken, capsys, kind):
     (project / "results/corpora/scenes/check.json").unlink(missing_ok=True)
     video = broken(kind)
-    assert run(project, "00") == 1
+    assert run(project, "check", dataset="scenes") == 1
     error = capsys.readouterr().err
     assert video in error
     assert "1 of the test split" in error
@@ -198,7 +201,7 @@ def test_names_that_do_not_match_are_explained(project, capsys):
     video = sorted((project / "data/scenes/videos").iterdir())[-1]
     renamed = video.rename(video.with_name(f"clip_{video.name}"))
     try:
-        assert run(project, "00") == 1
+        assert run(project, "check", dataset="scenes") == 1
     finally:
         renamed.rename(video)
     error = capsys.readouterr().err
@@ -207,8 +210,8 @@ def test_names_that_do_not_match_are_explained(project, capsys):
 
 def test_a_missing_video_within_the_budget_is_counted(project, broken):
     video = broken("absent")
-    for number, name in (("00", "check"), ("01", "data")):
-        assert run(project, number, "check.max_missing=1") == 0
+    for stage_name, name in (("check", "check"), ("prepare", "data")):
+        assert run(project, stage_name, "check.max_missing=1", dataset="scenes") == 0
         summary = json.loads((project / f"results/corpora/scenes/{name}.json").read_text())
         assert summary["missing"] == 1
         assert summary["missing_videos"][0][0] == video
@@ -217,26 +220,31 @@ def test_a_missing_video_within_the_budget_is_counted(project, broken):
     assert video not in set(captions["video"])
 
 
-def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, costs, capsys):
+def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, features, capsys):
     folder = project / "corpora/own"
     folder.mkdir(parents=True)
     captions = pd.read_csv(project / "data/scenes/captions.csv").query("split == 'test'").head(6)
     captions[["video", "caption"]].to_csv(folder / "captions.csv", index=False)
     for video in captions["video"]:
         shutil.copy(project / f"data/scenes/videos/{video}.mp4", folder)
-    assert run(project, "00", dataset="own") == 1
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    untrained = {"methods": [], "rerankers": [], "concepts_of": [], "seeds": [0], "train": {}}
+    params["study"] = {"features": [], "videos": ["own"]}
+    params["profiles"]["quick"] |= {"videos": untrained, "questions": ["own"]}
+    params["profiles"]["quick"]["convergence"] |= {"heads": []}
+    params["profiles"]["quick"]["transfer"] |= {"heads": []}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    assert run(project, "check", f"methods={ON_VIDEOS}".replace("'", ""), dataset="own") == 1
     assert "to []" in capsys.readouterr().err
-    for number in ("00", "01", "02", "04", "07"):
-        assert run(project, number, *(["methods=[]"] if number in ("00", "04", "07") else []), dataset="own") == 0
-    assert run(project, "10", dataset="own") == 0
-    assert "nothing was trained" in json.loads((project / "results/quick/own/convergence.json").read_text())["answer"]
-    assert run(project, "08", "methods=[]", dataset="own") == 0
-    assert run(project, "11", "transfer.heads=[]", dataset="own") == 0
-    for number in ("12", "13"):
-        assert run(project, number, "datasets=[own]", "methods=[]", "concepts_of=[]") == 0
+    for name in ("check", "prepare", "encode", "evaluate", "search", "benchmarks"):
+        assert run(project, name, dataset="own") == 0, name
+    params["profiles"]["quick"] |= {"questions": []}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("ledger", "report"):
+        assert run(project, name) == 0
     table = pd.read_csv(project / "results/quick/own/table.csv")
     assert set(table["method"]) == {"zero-shot CLIP", "chance"}
     page = (project / "reports/quick/07_search.html").read_text()
     assert page.count("data:video/mp4;base64,") == 12
     (folder / "captions.csv").unlink()
-    assert run(project, "07", "methods=[]", "search.queries=[a red circle]", dataset="own") == 0
+    assert run(project, "search", "methods=[]", "search.queries=[a red circle]", dataset="own") == 0
