@@ -127,9 +127,8 @@ def test_the_whole_pipeline_on_small_corpora(project, features, tmp_path):
     curves = pd.read_csv(project / "results/quick/facets/convergence.csv")
     assert set(curves["method"]) == {"x_clip", "glscl"}
     shifts = found(project, "transfer")["shifts"]
-    assert {shift: set(heads) for shift, heads in shifts.items()} == dict.fromkeys(
-        ("look", "length"), {"x_clip", "glscl"}
-    )
+    assert set(shifts) == {"look", "length"}
+    assert all(set(heads) == {"x_clip", "glscl"} for heads in shifts.values())
     claims = json.loads((project / "results/claims/quick.json").read_text())["claims"]
     assert len({claim["claim"] for claim in claims}) == 11
     assert all(claim["evidence"] for claim in claims)
