@@ -1,4 +1,4 @@
-"""The oracle: the agreement of told facts with the events of a video, in the order of time."""
+"""The oracles: the agreement of told facts with the events of a video as a bag, bound to events, and in order."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ import pytest
 
 from glscl.bundled import corpora
 from glscl.bundled.grammar import FACTORS
-from glscl.bundled.oracle import oracle_scores
+from glscl.bundled.oracle import KINDS, oracle_scores
 
 
 def events_table(*videos):
@@ -38,16 +38,52 @@ def test_oracle_on_a_hand_made_case():
     np.testing.assert_allclose(scores, expected)
 
 
-def test_oracle_does_not_use_one_event_twice():
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("bag", [1, 1, 1, 0.5]),
+        ("bound", [1, 1, 0.5, 0.5]),  # in the third the red thing is no star
+        ("ordered", [1, 0, 0.5, 0.25]),  # in the second and the fourth the ring comes first
+    ],
+)
+def test_each_kind_of_oracle_knows_less_or_more(kind, expected):
+    events = events_table(
+        ["red star left sky", "blue ring rise sea"],
+        ["blue ring rise sea", "red star left sky"],
+        ["red ring left sky", "blue star rise sea"],
+        ["red ring left sky", "red heart left sky"],
+    )
+    captions = pd.DataFrame({"told": ["colour=red;shape=star | colour=blue;shape=ring"]})
+    np.testing.assert_allclose(oracle_scores(captions, events, kind), [expected])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_oracle_does_not_use_one_event_twice(kind):
     events = events_table(["red star left sky", "blue ring rise sea"])
     captions = pd.DataFrame({"told": ["shape=star | shape=star"]})
-    assert oracle_scores(captions, events) == 0.5
+    assert oracle_scores(captions, events, kind) == 0.5
 
 
-def test_oracle_gives_every_bundled_text_full_agreement_with_its_video():
+@pytest.mark.parametrize("kind", KINDS)
+def test_oracle_gives_every_bundled_text_full_agreement_with_its_video(kind):
     corpus = dataclasses.replace(corpora.STORIES, train=6, val=2, test=4)
     table, events = corpora.captions_table(corpus), corpora.events_table(corpus)
-    assert (np.diag(oracle_scores(table, events)) == 1).all()
+    assert (np.diag(oracle_scores(table, events, kind)) == 1).all()
+
+
+def test_what_holds_in_order_holds_bound_and_what_holds_bound_holds_in_the_bag():
+    corpus = dataclasses.replace(corpora.SCENES, train=10, val=10, test=10, multi=0)
+    table, events = corpora.captions_table(corpus), corpora.events_table(corpus)
+    bag, bound, ordered = (oracle_scores(table, events, kind) for kind in KINDS)
+    assert (bag >= bound).all()
+    assert (bound >= ordered).all()
+    assert (bag > bound).any()
+    assert (bound > ordered).any()
+
+
+def test_oracle_refuses_an_unknown_kind():
+    with pytest.raises(ValueError, match="bag, bound, ordered, got 'loose'"):
+        oracle_scores(pd.DataFrame({"told": ["shape=star"]}), events_table(["red star left sky"]), "loose")
 
 
 @pytest.mark.parametrize(
