@@ -55,8 +55,9 @@ lint: .venv/.installed  ## check style
 	@ruff check
 	@ruff format --check
 
-bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny CLIP again, some 25 minutes
+bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny CLIP again, some 15 minutes
 	@python -m glscl.bundled
+	@python -m benchmarks.headroom
 	@echo "now record them: dvc add data && dvc push data.dvc"
 
 bench: .venv/.installed  ## measure the speed targets of docs/costs.md, some minutes; fails where one is missed

@@ -1,4 +1,4 @@
-"""Write the bundled inputs: `python -m glscl.bundled`, some 20 minutes on two idle cores."""
+"""Write the bundled inputs: `python -m glscl.bundled`, some 15 minutes on two idle cores."""
 
 import argparse
 from pathlib import Path
@@ -18,5 +18,5 @@ if __name__ == "__main__":
     for corpus in (corpora.SCENES, corpora.STORIES):
         corpora.build(corpus, arguments.data, arguments.workers)
         print(f"{corpus.name}: {corpus.train} train, {corpus.val} val and {corpus.test} test videos", flush=True)
-    recall = tiny_clip.build(arguments.data, arguments.workers)
-    print(f"tiny-clip: R@1 {recall:.1f} % among {tiny_clip.HELD_OUT} held-out stills")
+    found = tiny_clip.build(arguments.data, arguments.workers)
+    print("tiny-clip:", ", ".join(f"{name} {value:.1f}" for name, value in found.items()))

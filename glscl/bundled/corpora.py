@@ -34,8 +34,8 @@ class Corpus:
     crf: int
 
 
-SCENES = Corpus("scenes", train=1200, val=100, test=1000, multi=200, events=3, text=caption, train_captions=8, crf=33)
-STORIES = Corpus("stories", train=600, val=100, test=200, multi=0, events=6, text=paragraph, train_captions=1, crf=35)
+SCENES = Corpus("scenes", train=1200, val=500, test=1000, multi=200, events=3, text=caption, train_captions=8, crf=33)
+STORIES = Corpus("stories", train=2400, val=300, test=500, multi=0, events=6, text=paragraph, train_captions=1, crf=36)
 
 
 def video_ids(corpus: Corpus) -> dict[str, list[str]]:
@@ -49,7 +49,7 @@ def video_events(corpus: Corpus, video: str) -> tuple[list[Event], list[int]]:
     """The events of one video and their lengths in frames, the same at every call."""
     rng = _generator(corpus, video, 0)
     events = [draw_event(rng) for _ in range(corpus.events)]
-    return events, rng.integers(14, 19, corpus.events).tolist()
+    return events, rng.integers(8, 11, corpus.events).tolist()
 
 
 def video_captions(corpus: Corpus, video: str, count: int) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The pixels of the bundled clips: shapes, motions, backgrounds and H.264 files."""
 
 import functools
+import io
 import math
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from .grammar import Event
 SIZE = 64  # pixels, width and height of a clip
 OVER = 3  # drawing happens at OVER times the size, for smooth edges
 FPS = 8
-RADII = {"small": 0.16, "medium": 0.22, "large": 0.29}  # fractions of the width
-TRAIL = ((0.2, 0.12), (0.1, 0.25))  # how far behind the shape its trail is drawn (in time), and its opacity
-SPOTS = (0.3, 0.5, 0.7)  # where a shape stands or passes: few places, so that a small image model learns shapes soon
+RADII = {"small": 0.125, "medium": 0.19, "large": 0.285}  # fractions of the width
+SPOTS = (0.375, 0.5, 0.625)  # where a shape stands or passes
+# Shapes move and turn in steps, by an eighth of the width and of a turn. Patches of the bundled CLIP are as wide, so
+# that it meets few different patches and learns shapes from some ten thousand stills.
+STEPS = 8
 LOOKS = ("scenes", "stories")
 
 COLOURS = {
@@ -53,6 +56,15 @@ GROUNDS = {
         "tiles": ((190, 184, 176), (172, 166, 160), (134, 128, 124)),
     },
 }  # fmt: skip
+
+
+ORBIT = 0.18  # radius of the path of a shape that goes round, a fraction of the width
+DARK, LIGHT = (30, 30, 40), (235, 235, 240)  # marks of motion, whichever stands out from the background
+LINE = 2 * OVER  # width of a mark of motion at the drawing size
+
+
+def _phase(event: Event, time: float) -> float:
+    return 2 * math.pi * (event.layout[0] + 0.8 * time)
 
 
 @functools.cache
@@ -99,7 +111,7 @@ def pose(event: Event, time: float) -> tuple[float, float, float, float, float]:
     """x, y, radius (fractions of the width), angle (radians), opacity of the shape at `time` in [0, 1] of its event."""
     px, py = (SPOTS[min(int(3 * place), 2)] for place in event.layout[:2])
     radius, angle, opacity = RADII[event.size], 0.0, 1.0
-    way = 0.2 + 0.6 * time
+    way = 0.4 + 0.4 * time  # late enough on its way that there is room for the marks behind it
     if event.motion == "left":
         px = 1 - way
     elif event.motion == "right":
@@ -109,21 +121,57 @@ def pose(event: Event, time: float) -> tuple[float, float, float, float, float]:
     elif event.motion == "fall":
         py = way
     elif event.motion == "orbit":
-        phase = 2 * math.pi * (event.layout[0] + 1.25 * time)
-        px, py = 0.5 + 0.24 * math.cos(phase), 0.5 + 0.24 * math.sin(phase)
+        phase = _phase(event, time)
+        px, py = 0.5 + ORBIT * math.cos(phase), 0.5 + ORBIT * math.sin(phase)
     elif event.motion == "bounce":
-        py = 0.78 - 0.45 * abs(math.sin(2.5 * math.pi * time + event.layout[1]))
+        py = 0.65 - 0.3 * abs(math.sin(2.5 * math.pi * time + event.layout[1]))
     elif event.motion == "shake":
-        px += 0.05 * math.sin(12 * math.pi * time)
+        return px + (0.03 if int(10 * time) % 2 else -0.03), py, radius, angle, opacity
     elif event.motion == "spin":
-        angle = 3 * math.pi * time
+        angle = 2 * math.pi * round(STEPS * time) / STEPS
     elif event.motion == "grow":
-        radius *= 0.5 + 1.1 * time
+        radius *= 0.8 + 0.1 * round(4 * time)
     elif event.motion == "shrink":
-        radius *= 1.6 - 1.1 * time
+        radius *= 1.2 - 0.1 * round(4 * time)
     elif event.motion == "fade":
-        opacity = max(0.0, 1.05 - 1.1 * time)
-    return px, py, radius, angle, opacity
+        opacity = 0.9 - 0.6 * time
+    return round(STEPS * px) / STEPS, round(STEPS * py) / STEPS, radius, angle, opacity
+
+
+def marks(event: Event, time: float) -> list[np.ndarray]:
+    """Lines that tell the motion in a single picture, as comics draw them, each (points, 2) in fractions of the width.
+
+    Without them a still of a shape on its way to the left cannot be told from one that stands.
+    """
+    x, y, radius, angle, _ = pose(event, time)
+    centre = np.array([x, y])
+
+    def arc(start, end, distance):
+        turn = np.linspace(start, end, 12)
+        return centre + distance * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+
+    if event.motion in ("left", "right", "rise", "fall"):
+        ahead = np.array({"left": (-1, 0), "right": (1, 0), "rise": (0, -1), "fall": (0, 1)}[event.motion])
+        starts = [centre - ahead * radius * 1.05 + ahead[::-1] * side for side in (-0.1, 0, 0.1)]
+        return [np.stack([start, start - 0.3 * ahead]) for start in starts]
+    if event.motion == "orbit":
+        turn = _phase(event, time) - np.linspace(0.3, 3.6, 24)
+        return [0.5 + ORBIT * np.stack([np.cos(turn), np.sin(turn)], axis=1)]
+    if event.motion == "bounce":
+        return [np.array([[x - 0.3, 0.93], [x + 0.3, 0.93]]), np.array([[x - 0.14, 0.985], [x + 0.14, 0.985]])]
+    if event.motion == "shake":
+        return [arc(side - 0.6, side + 0.6, radius + gap) for side in (0, math.pi) for gap in (0.06, 0.13)]
+    if event.motion == "spin":
+        return [arc(start + angle, start + angle + 2.2, radius * 1.15 + 0.07) for start in (0, math.pi)]
+    if event.motion == "grow":
+        rays = np.linspace(0, 2 * math.pi, 9)[:-1] + math.pi / 8
+        return [np.stack([arc(ray, ray, radius * 1.1 + gap)[0] for gap in (0.05, 0.15)]) for ray in rays]
+    if event.motion == "shrink":
+        return [loops(event.shape)[0] * (radius * 1.15 + 0.08) + centre]
+    if event.motion == "fade":
+        dots = [(-0.12, 0.06), (0, 0.06), (0.12, 0.06), (-0.06, 0.15), (0.06, 0.15), (0, 0.24)]
+        return [np.array([[x + dx - 0.012, y - radius - dy], [x + dx + 0.012, y - radius - dy]]) for dx, dy in dots]
+    return []
 
 
 def put(draw: ImageDraw.ImageDraw, shape: str, colour: str, look: str, place: tuple[float, float, float, float, float]):
@@ -136,14 +184,12 @@ def put(draw: ImageDraw.ImageDraw, shape: str, colour: str, look: str, place: tu
     alpha = int(255 * opacity)
     # A ring is filled as one polygon: out along a seam to the inner loop and back.
     flat = [tuple(point) for point in np.concatenate([*lines, lines[0][-1:]]).tolist()]
-    draw.polygon(flat, fill=(*ink, alpha if look == "scenes" else alpha // 4))
+    draw.polygon(flat, fill=(*ink, alpha if look == "scenes" else alpha // 3))
     if look == "scenes":
         ink = (150, 150, 155) if colour == "black" else tuple(channel // 2 for channel in ink)
     for line in lines:
         points = [tuple(point) for point in line.tolist()]
-        draw.line(
-            [*points, points[0]], fill=(*ink, alpha), width=OVER if look == "scenes" else 2 * OVER + 1, joint="curve"
-        )
+        draw.line([*points, points[0]], fill=(*ink, alpha), width=OVER if look == "scenes" else 2 * OVER, joint="curve")
 
 
 def ground(kind: str, look: str, rng: np.random.Generator) -> Image.Image:
@@ -152,14 +198,11 @@ def ground(kind: str, look: str, rng: np.random.Generator) -> Image.Image:
     top, bottom, mark = (np.array(colour, dtype=float) for colour in GROUNDS[look][kind])
     light = rng.uniform(0.9, 1.08)
     ramp = np.linspace(0, 1, scale)[:, None, None]
-    pixels = np.broadcast_to((top * (1 - ramp) + bottom * ramp) * light, (scale, scale, 3))
-    if look == "stories":
-        grain = rng.normal(0, 9, (scale // 6, scale // 6, 1)).repeat(6, 0).repeat(6, 1)
-        pixels = pixels + grain + 7 * np.sin((np.arange(scale)[:, None, None] + np.arange(scale)[:, None]) * 0.35)
-    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    column = ((top * (1 - ramp) + bottom * ramp) * light).clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(np.repeat(column, scale, axis=1))
     draw = ImageDraw.Draw(image, "RGBA")
-    ink = (*mark.astype(int).tolist(), 200)
-    spots = rng.random((40, 3)).tolist()
+    ink = (*mark.astype(int).tolist(), 150)
+    spots = rng.random((24, 3)).tolist()
     if kind == "sky":
         for x, y, s in spots[:4]:
             for dx in (-0.08, 0, 0.08):
@@ -198,21 +241,30 @@ def ground(kind: str, look: str, rng: np.random.Generator) -> Image.Image:
 
 
 def frame(events: list[Event], time: float, look: str, backdrop: Image.Image, distracted: bool = True) -> Image.Image:
-    """One 64 x 64 picture of the events' shapes with their trails, the first event's distractor behind them."""
+    """One 64 x 64 picture of one or two events, side by side, with marks of motion and the first one's distractor."""
     image = backdrop.copy()
     draw = ImageDraw.Draw(image, "RGBA")
+    ink = DARK if sum(GROUNDS[look][events[0].background][1]) > 300 else LIGHT
     if distracted:
         colour, shape = events[0].distractor.split()
-        side, height = events[0].layout[2:]
-        x = (0.13 if side < 0.5 else 0.87) + 0.08 * (time - 0.5)
-        put(draw, shape, colour, look, (x, 0.14 + 0.72 * height, 0.12, 0.0, 1.0))
-    for event in events:
-        if event.motion not in ("still", "fade"):
-            for lag, opacity in TRAIL:
-                x, y, radius, angle, _ = pose(event, time - lag)
-                put(draw, event.shape, event.colour, look, (x, y, max(radius, 0.02), angle, opacity))
-        put(draw, event.shape, event.colour, look, pose(event, time))
+        x, y = (0.09 if place < 0.5 else 0.91 for place in events[0].layout[2:])
+        put(draw, shape, colour, look, (x + 0.04 * (time - 0.5), y, 0.075, 0.0, 1.0))
+    for event, aside in zip(events, (0,) if len(events) == 1 else (-0.25, 0.25), strict=True):
+        for line in marks(event, time):
+            points = (line + np.array([aside, 0])) * SIZE * OVER
+            draw.line(points.ravel().tolist(), fill=ink, width=LINE, joint="curve")
+        x, *rest = pose(event, time)
+        put(draw, event.shape, event.colour, look, (x + aside, *rest))
     return image.reduce(OVER)
+
+
+def compressed(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture after JPEG of some quality, more often than not: a clip's frames are compressed too."""
+    if rng.random() >= 0.6:
+        return image
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(30, 85)))
+    return Image.open(file)
 
 
 def clip(events: list[Event], lengths: list[int], look: str, rng: np.random.Generator) -> np.ndarray:

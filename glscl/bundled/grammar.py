@@ -259,22 +259,14 @@ def paragraph(events: list[Event], rng: np.random.Generator) -> tuple[str, str]:
             return text, write_told(facts)
 
 
-PLACES = [["in the top left corner", "at the top", "in the top right corner"],
-          ["on the left", "in the middle", "on the right"],
-          ["in the bottom left corner", "at the bottom", "in the bottom right corner"]]  # fmt: skip
-
-
-def still_caption(events: list[Event], spots: list[tuple[float, float]], rng: np.random.Generator) -> str:
-    """A caption of one picture: what stands where (spots: x and y in [0, 1] of each event's shape at this moment)."""
+def still_caption(events: list[Event], rng: np.random.Generator) -> str:
+    """A caption of one picture of the events."""
     clauses = []
-    for event, (x, y) in zip(events, spots, strict=True):
-        factors = [factor for factor, p in (("shape", 0.95), ("colour", 0.95), ("motion", 0.5)) if rng.random() < p]
-        if event is events[0] and rng.random() < 0.8:
+    for event in events:
+        factors = [factor for factor, p in (("shape", 0.95), ("colour", 0.9), ("motion", 0.7)) if rng.random() < p]
+        if event is events[0] and rng.random() < 0.7:
             factors.append("background")
-        text = clause(choose_facts(event, factors, 0.3, rng), "gerund", rng)
-        if rng.random() < 0.6:
-            text += f" {PLACES[min(int(y * 3), 2)][min(int(x * 3), 2)]}"
-        clauses.append(text)
+        clauses.append(clause(choose_facts(event, factors, 0.4, rng), "gerund", rng))
     if len(clauses) == 1:
         return str(rng.choice(ONE)).format(A=clauses[0], a=clauses[0])
     order = rng.permutation(len(clauses))
