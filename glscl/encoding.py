@@ -44,12 +44,18 @@ def encode_split(model: RetrievalModel, split: Split, batch_size: int = 256):
 
 
 @torch.inference_mode()
-def save_features(split: Split, clip: CLIPModel, file: str | Path, batch_size: int = 64) -> dict[str, tuple[int, ...]]:
+def save_features(
+    split: Split, clip: CLIPModel, file: str | Path, known: dict[str, Tensor] | None = None, batch_size: int = 64
+) -> dict[str, tuple[int, ...]]:
     """Write CLIP's features of a split made by `Split.from_store`, as float16; return the shapes written.
+
+    known: frame features (frames, width) of videos that other splits had, which are not encoded again; those of this
+    one are added.
 
     Keys: sentence (texts, width), words (texts, words, width), word_mask (texts, words), frames (videos, frames,
     width), frame_mask (videos, frames).
     """
+    known = {} if known is None else known
     model = GLSCL.from_clip(clip, temporal_layers=0, decoder_heads=1).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -65,10 +71,12 @@ def save_features(split: Split, clip: CLIPModel, file: str | Path, batch_size: i
         batch = split.text_batch(index)
         sentence, words = model.text_features(batch["token_ids"].to(device), batch["word_mask"].to(device))
         keep(sentence=sentence, words=words, word_mask=batch["word_mask"])
-    for index in tqdm(torch.arange(len(split.videos)).split(batch_size), desc="videos", unit="batch"):
+    new = torch.tensor([row for row, video in enumerate(split.videos) if video not in known], dtype=torch.long)
+    for index in tqdm(new.split(batch_size) if len(new) else [], desc="videos", unit="batch"):
         batch = split.video_batch(index)
-        frames = model.frame_features(batch["pixels"].to(device), batch["frame_mask"].to(device))
-        keep(frames=frames, frame_mask=batch["frame_mask"])
+        frames = model.frame_features(batch["pixels"].to(device), batch["frame_mask"].to(device)).half().cpu()
+        known |= dict(zip([split.videos[row] for row in index], frames, strict=True))
+    keep(frames=torch.stack([known[video] for video in split.videos]), frame_mask=split.frame_mask)
     joined = {name: torch.cat(parts) for name, parts in features.items()}
     for name, tensor in joined.items():
         if not torch.isfinite(tensor).all():

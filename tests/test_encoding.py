@@ -54,6 +54,15 @@ def test_the_ranks_are_those_of_the_scores_of_every_pair(corpus, model):
         np.testing.assert_array_equal(found[direction]["rank"], expected[direction]["rank"])
 
 
+def test_a_video_that_another_split_had_is_not_encoded_again(corpus, live, tmp_path, monkeypatch):
+    known = {}
+    save_features(live, corpus["clip"], tmp_path / "one.safetensors", known)
+    assert set(known) == set(live.videos)
+    monkeypatch.setattr(type(live), "video_batch", None)  # it would read frames
+    save_features(live, corpus["clip"], tmp_path / "two.safetensors", known)
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
 def test_features_are_those_of_clip_in_half_precision(corpus, live, model, tmp_path):
     shapes = save_features(live, corpus["clip"], tmp_path / "new/test.safetensors", batch_size=7)
     kept = load_file(tmp_path / "new/test.safetensors")

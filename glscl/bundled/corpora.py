@@ -14,6 +14,7 @@ import pandas as pd
 
 from . import drawing
 from .grammar import FACTORS, Event, caption, draw_event, paragraph
+from .twins import twin_rows
 
 SEED = 2405
 MULTI_CAPTIONS = 5  # per video of the split test_multi
@@ -69,12 +70,23 @@ def write_video(corpus: Corpus, video: str, folder: Path) -> None:
 
 
 def captions_table(corpus: Corpus) -> pd.DataFrame:
-    """Columns split, video, caption and told, one row per caption; `scenes` has the split test_multi too."""
+    """Columns split, video, caption and told, one row per caption.
+
+    Where a caption is one sentence, in `scenes`, there are the split test_multi and the false twins of the test split,
+    whose column `of` is the row of the true caption, see `glscl.bundled.twins`.
+    """
     ids = video_ids(corpus)
     counts = [(split, video, corpus.train_captions if split == "train" else 1) for split in ids for video in ids[split]]
     counts += [("test_multi", video, MULTI_CAPTIONS) for video in ids["test"][: corpus.multi]]
     rows = [(split, video, *told) for split, video, count in counts for told in video_captions(corpus, video, count)]
-    return pd.DataFrame(rows, columns=["split", "video", "caption", "told"])
+    table = pd.DataFrame(rows, columns=["split", "video", "caption", "told"])
+    if corpus.text is not caption:
+        return table
+    return twin_rows(
+        table,
+        lambda video: video_events(corpus, video)[0],
+        lambda video, purpose: _generator(corpus, video, purpose),
+    )
 
 
 def events_table(corpus: Corpus) -> pd.DataFrame:

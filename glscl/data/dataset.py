@@ -70,9 +70,14 @@ class Split:
         return self.text_batch(index) | self.video_batch(self.video_of_text[index], self.draw)
 
     @property
+    def frame_mask(self) -> Tensor:
+        """Which frames are real, (videos, frames), those of evaluation."""
+        return self._videos["frame_mask"]
+
+    @property
     def frames(self) -> int:
         """Frames per video, absent ones included."""
-        return self._videos["frame_mask"].shape[1]
+        return self.frame_mask.shape[1]
 
     def fingerprint(self) -> str:
         """Hash of captions and tensors, so that no run resumes from a checkpoint made of other data."""

@@ -166,9 +166,12 @@ def encode(folder: str | Path, inputs: dict) -> Encoded:
     shapes = []
     if corpus.backbone == "frozen":
         store = FrameStore(folder / "frames")
+        known: dict[str, torch.Tensor] = {}
+        last = corpus.captions.groupby("video")["split"].last()
         for name, captions in corpus.captions.groupby("split", sort=False):
             split = Split.from_store(captions, store, corpus.processor)
-            found = save_features(split, clip, partial / f"{name}.safetensors")
+            found = save_features(split, clip, partial / f"{name}.safetensors", known)
+            known = {video: frames for video, frames in known.items() if last[video] != name}
             shapes.append({"split": name} | {kind: " x ".join(map(str, shape)) for kind, shape in found.items()})
     else:
         (partial / ".keep").touch()

@@ -198,9 +198,7 @@ def _mix(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
 
 
-def _epoch(
-    accelerator, model, optimizer, batches, settings, before: int, steps: int, keep: _Kept
-) -> dict[str, float]:
+def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps: int, keep: _Kept) -> dict[str, float]:
     model.train()
     sums: dict[str, float] = {}
     start = waited = time.perf_counter()

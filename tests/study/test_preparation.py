@@ -55,12 +55,12 @@ def test_a_corpus_for_a_frozen_clip_holds_captions_frames_and_features(source, i
 
 
 def test_the_summary_counts_texts_that_are_cut_and_can_be_written(source, inputs, tmp_path):
-    found = prepared(source, inputs | {"words": 16}, tmp_path, sampling="fps", fps=2.0)
+    found = prepared(source, inputs | {"words": 20}, tmp_path, sampling="fps", fps=2.0)
     lengths = found.captions.loc[found.captions["split"] == "test", "tokens"]
-    assert 0 < (lengths > 16).sum() < len(lengths)
+    assert 0 < (lengths > 20).sum() < len(lengths)
     write_json(tmp_path / "data.json", found.summary())
     summary = json.loads((tmp_path / "data.json").read_text())
-    assert summary["splits"]["test"]["cut"] == (lengths > 16).sum()
+    assert summary["splits"]["test"]["cut"] == (lengths > 20).sum()
     assert summary["sampling"] == "fps at 2 per second"
     assert found.answer() == f"All 13 videos decode; of their {len(found.captions)} captions 4 are test queries."
 

@@ -19,7 +19,8 @@ from glscl.data.corpora.counts import check_counts
 from glscl.data.video_files import find_videos
 
 COLUMNS = ["split", "video", "path", "start", "end", "caption_id", "text"]
-SPLITS = ("train", "val", "test", "test_multi")
+TWINS = ("twin_colour", "twin_order", "twin_shape", "twin_motion")  # false texts of test videos, of bundled corpora
+SPLITS = ("train", "val", "test", "test_multi", *TWINS)
 
 
 class Corpus(NamedTuple):
@@ -53,7 +54,8 @@ CORPORA = {
 def read_corpus(dataset: str, folder: str | Path, **settings) -> pd.DataFrame:
     """Read the annotations of `dataset` under `folder` into one row per caption.
 
-    Columns: `split` (train, val, test; test_multi = the test videos with several captions), `video` (id), `path`
+    Columns: `split` (train, val, test; test_multi = the test videos with several captions; twin_<kind> = false texts of
+    them, with the `caption_id` of the true one in a column `of`), `video` (id), `path`
     (absolute, not necessarily there), `start` and `end` (seconds, NaN = the whole file), `caption_id` (row number),
     `text` (unchanged; paragraphs are joined). A file belongs to an id by its name without the ending, see
     `glscl.data.video_files.find_videos`. `videos/` may itself be a link to another disk; a single file may not lead out
@@ -83,7 +85,8 @@ def read_corpus(dataset: str, folder: str | Path, **settings) -> pd.DataFrame:
     other = table[["file", "other_name"]].dropna().itertuples(index=False) if "other_name" in table else []
     paths = find_videos(folder, table["file"].unique(), dict(other))
     table = table.assign(path=table["file"].map(paths), caption_id=np.arange(len(table)))
-    return table.reindex(columns=COLUMNS).astype({"start": float, "end": float}).reset_index(drop=True)
+    columns = [*COLUMNS, *(["of"] if "of" in table else [])]
+    return table.reindex(columns=columns).astype({"start": float, "end": float}).reset_index(drop=True)
 
 
 def annotation_hashes(dataset: str, folder: str | Path, **settings) -> dict[str, str]:
@@ -112,8 +115,9 @@ def _require(path: Path, dataset: str) -> Path:
 def _check_splits(table: pd.DataFrame, dataset: str) -> None:
     if unknown := sorted(set(table["split"].astype(str)) - set(SPLITS)):
         raise ValueError(f"{dataset} has a split named {unknown[0]!r}: a split is one of {', '.join(SPLITS)}")
-    # test_multi holds the test videos again, with more captions.
-    pairs = table[["file", "split"]].replace({"split": {"test_multi": "test"}}).drop_duplicates()
+    # test_multi and the twins hold the test videos again, with other texts.
+    again = dict.fromkeys(("test_multi", *TWINS), "test")
+    pairs = table[["file", "split"]].replace({"split": again}).drop_duplicates()
     shared = pairs[pairs["file"].duplicated(keep=False)]
     if len(shared):
         video = shared["file"].iloc[0]

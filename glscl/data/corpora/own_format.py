@@ -16,9 +16,10 @@ def files(folder: Path) -> list[str]:
 
 
 def read(folder: Path) -> pd.DataFrame:
-    """Read a bundled corpus."""
+    """Read a bundled corpus; `of` is the row of the true caption of a twin."""
     path = folder / "captions.csv"
-    return with_text(read_csv(path, ["split", "video", "caption"]), "caption", path)
+    table = with_text(read_csv(path, ["split", "video", "caption"], optional=("of",)), "caption", path)
+    return table.assign(of=pd.to_numeric(table["of"]).astype("Int64")) if "of" in table else table
 
 
 def own_files(folder: Path, seed: int = 0) -> list[str]:

@@ -11,8 +11,11 @@ import pandas as pd
 VALIDATION_VIDEOS = 500
 
 
-def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Return these columns of a CSV file with a header, as strings; every row must have every field."""
+def read_csv(path: Path, columns: list[str], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return these columns of a CSV file with a header, as strings; every row must have every field.
+
+    optional: columns that are returned too where the file has them.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
@@ -27,6 +30,7 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
                 f"row {number} of {path} does not have {len(header)} fields: quote captions that hold a comma"
             )
     _require_columns(columns, header, path)
+    columns = [*columns, *(name for name in optional if name in header)]
     return numbered(pd.DataFrame(records, columns=header, dtype=object)[columns], path)
 
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 
+import pandas as pd
 import pytest
 
 from glscl.data.corpora import COLUMNS, annotation_hashes, read_corpus
@@ -96,9 +97,14 @@ def test_faulty_rows_are_errors_that_name_the_row(tmp_path, rows, message):
         read_corpus("scenes", bundled(tmp_path, *rows))
 
 
-def test_test_multi_may_share_videos_with_test(tmp_path):
-    table = read_corpus("scenes", bundled(tmp_path, ("test", "v", "a"), ("test_multi", "v", "b")))
-    assert table["split"].tolist() == ["test", "test_multi"]
+def test_test_multi_and_twins_may_share_videos_with_test(tmp_path):
+    folder = bundled(tmp_path, ("test", "v", "a"), ("test_multi", "v", "b"), ("twin_order", "v", "c"))
+    assert "of" not in read_corpus("scenes", folder)
+    captions = pd.read_csv(folder / "captions.csv")
+    captions.assign(of=pd.array([None, None, 0], dtype="Int64")).to_csv(folder / "captions.csv", index=False)
+    table = read_corpus("scenes", folder)
+    assert table["split"].tolist() == ["test", "test_multi", "twin_order"]
+    assert table["of"].iloc[2] == table["caption_id"].iloc[0]
 
 
 def test_missing_file_column_dataset_and_setting_are_named(tmp_path):
