@@ -74,7 +74,8 @@ def train_seeds(
     job = Job(method, model, corpus, settings, seeds, start)
     about = job.about()
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    complete = UNFINISHED / key / "complete"
+    # Other seeds of the same job may be trained in another process at the same time.
+    complete = UNFINISHED / key / f"complete-{'-'.join(map(str, seeds))}"
     shutil.rmtree(complete, ignore_errors=True)
     if torch.cuda.is_available() or len(seeds) == 1:
         threads = torch.get_num_threads()

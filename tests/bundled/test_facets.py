@@ -170,6 +170,12 @@ def test_ceilings_are_higher_for_a_matcher_that_knows_more():
     assert recalls[1] > recalls[0] + 20
 
 
+def test_ceilings_count_only_what_pictures_show():
+    all_seen, blind = (make(replace(SMALL, test=100, seen=seen)).ceilings() for seen in (facets.NAMES, ("colour",)))
+    assert all_seen["ordered"]["R@1"] > 95
+    assert blind["ordered"]["R@1"] < 50
+
+
 def test_a_written_corpus_opens_like_any_other(tmp_path):
     world = facets.build(SMALL, tmp_path / "facets", ROOT / "data/tiny-clip")
     corpus = PreparedCorpus.open(tmp_path / "facets", tmp_path / "facets/clip", "frozen", SMALL.words)

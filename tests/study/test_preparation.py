@@ -43,7 +43,7 @@ def test_a_corpus_for_a_frozen_clip_holds_captions_frames_and_features(source, i
     assert found.splits()["videos"].to_dict() == KEPT
     assert found.store.sampling.offsets == 1
     captions = pd.read_parquet(tmp_path / "captions.parquet")
-    assert list(captions) == ["split", "video", "start", "end", "caption_id", "text"]
+    assert list(captions) == ["split", "video", "start", "end", "caption_id", "text", "of"]
     pd.testing.assert_frame_equal(captions, found.captions[list(captions)], check_dtype=False)
     encoded = encode(tmp_path, inputs)
     assert {path.name for path in tmp_path.iterdir()} == {"captions.parquet", "frames", "features"}

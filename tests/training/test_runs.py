@@ -17,7 +17,7 @@ from glscl.data.dataset import PreparedCorpus
 from glscl.encoding import encode_split
 from glscl.model import GLSCL
 from glscl.retriever import Retriever
-from glscl.training import trainer
+from glscl.training import runs, trainer
 from glscl.training.runs import load_run, train_seeds
 from glscl.training.trainer import TrainSettings
 
@@ -104,6 +104,22 @@ def test_what_was_trained_is_not_trained_again_unless_something_changes(train_in
         with pytest.raises(TypeError, match="NoneType"):  # it would train
             train_in(tmp_path, [0], **changed)
     assert files(tmp_path / "out") == kept
+
+
+def test_other_seeds_of_a_job_may_be_trained_meanwhile(train_in, tmp_path, monkeypatch):
+    original = runs._train_seed
+
+    def then_another(number, job, *given):
+        original(number, job, *given)
+        if job.seeds == [7]:
+            train_in(tmp_path, [8])
+            (tmp_path / "out").rename(tmp_path / "other")
+
+    monkeypatch.setattr(runs, "_train_seed", then_another)
+    train_in(tmp_path, [7])
+    for folder, seed in (("out", 7), ("other", 8)):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [f"seed-{seed}", "settings.json"]
+        assert (tmp_path / folder / f"seed-{seed}/README.md").exists()
 
 
 def test_a_kept_run_can_be_loaded_and_read_and_holds_nothing_measured(train_in, tmp_path):
