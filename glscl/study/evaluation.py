@@ -303,7 +303,27 @@ def answer(
     return said, details
 
 
+BELOW_BOUND, BELOW_ORDERED, FEW = 15.0, 5.0, 500
 CEILINGS = {"bag": "bag of facts", "bound": "facts bound", "ordered": "bound and in order"}
+
+
+def headroom(found: Evaluation) -> list[str]:
+    """What is wrong with a corpus on which heads could hardly differ; empty where they can, or nothing is known.
+
+    Untrained CLIP must lie `BELOW_BOUND` points of R@1 below facts that are bound, and the best trained head
+    `BELOW_ORDERED` below facts in order. Galleries below `FEW` videos are too easy to tell.
+    """
+    ceilings, recalls = found.metrics["ceilings"], found.metrics["methods"]
+    videos = found.rows.loc[found.rows["split"] == "test", "videos"].max()
+    if not ceilings or videos < FEW:
+        return []
+    trained = [recalls[method]["t2v"]["R@1"] for method in found.metrics["temporal_layers"]]
+    limits = {"the best head": (max(trained, default=0.0), ceilings["ordered"]["R@1"] - BELOW_ORDERED)}
+    if ZERO_SHOT in recalls:
+        limits[ZERO_SHOT] = recalls[ZERO_SHOT]["t2v"]["R@1"], ceilings["bound"]["R@1"] - BELOW_BOUND
+    return [
+        f"{name} has R@1 {value:.1f}, above {limit:.1f}" for name, (value, limit) in limits.items() if value > limit
+    ]
 
 
 def recall_figure(found: Evaluation) -> go.Figure:

@@ -247,3 +247,16 @@ def test_without_glscl_the_best_head_is_named():
     said, details = answered({"weak": 1.0, "strong": 4.0})
     assert said.startswith("On scenes, the best of 2 heads, strong, reaches R@1 ")
     assert max(len(one.split()) for one in [said, *details]) <= 25
+
+
+def test_a_corpus_without_headroom_is_named(found):
+    assert evaluation.headroom(found) == []  # of so few videos nothing is said
+    rows = found.rows.assign(videos=1_000)
+    ceilings = {kind: {"R@1": 100.0} for kind in ("bag", "bound", "ordered")}
+    recalls = {name: {"t2v": {"R@1": 90.0}} for name in found.metrics["methods"]}
+    metrics = found.metrics | {"ceilings": ceilings, "methods": recalls}
+    assert evaluation.headroom(found._replace(rows=rows, metrics=metrics)) == [
+        "zero-shot CLIP has R@1 90.0, above 85.0"
+    ]
+    recalls["glscl"] = {"t2v": {"R@1": 96.0}}
+    assert "the best head has R@1 96.0, above 95.0" in evaluation.headroom(found._replace(rows=rows, metrics=metrics))
