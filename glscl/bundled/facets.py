@@ -360,7 +360,7 @@ class World(NamedTuple):
         found = {}
         for kind in ("bag", "bound", "ordered"):
             place = ranks(agreement(self.made, texts, videos, kind), texts.owner)
-            found[kind] = {f"R@{k}": 100 * float((place < k).mean()) for k in (1, 10)}
+            found[kind] = {f"R@{k}": 100 * float((place <= k - 1).mean()) for k in (1, 10)}
         return found
 
     def captions(self) -> pd.DataFrame:

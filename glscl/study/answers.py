@@ -193,10 +193,21 @@ def answers(study: Study) -> list[tuple[Question, list[Answer]]]:
 
 
 def asked_of(study: Study, question: Question) -> list[str]:
-    """The corpora that a question is answered on; one empty name where it is not about a corpus."""
+    """The corpora that a question is answered on; one empty name where it is not about a corpus.
+
+    The question about T-MASS is asked where it was trained, if it was anywhere.
+    """
     if not question.per_corpus:
         return [""]
-    return study.datasets if question.stage == "benchmarks" else study.questions
+    if question.stage != "benchmarks":
+        return study.questions
+    trained = [
+        dataset
+        for world, datasets in study.worlds.items()
+        for dataset in datasets
+        if any(method.startswith("t_mass") for method in study.trained(world)["methods"])
+    ]
+    return trained or study.datasets
 
 
 def _answer(study: Study, question: Question, dataset: str) -> Answer:

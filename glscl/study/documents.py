@@ -82,7 +82,10 @@ def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
     }
     losses = study.found("losses", study.questions[0]) if study.questions else {}
     if losses.get("followed"):
-        drawn["docs/rank.svg"] = (rank_figure(losses), "GLSCL's concepts over training: how many directions they span.")
+        about = (
+            "How many directions GLSCL's concepts span over training, as released and freed from what collapses them."
+        )
+        drawn["docs/rank.svg"] = rank_figure(losses), about
     return drawn
 
 

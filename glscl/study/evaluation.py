@@ -174,7 +174,7 @@ def oracle_ceilings(source: Path | None, test: Split) -> dict[str, dict[str, flo
     for kind in KINDS:
         if source and (scores := oracle(source, test, kind)) is not None:
             place = ranks(scores, test.video_of_text.numpy())
-            found[kind] = {f"R@{k}": 100 * float((place < k).mean()) for k in (1, 10)}
+            found[kind] = {f"R@{k}": 100 * float((place <= k - 1).mean()) for k in (1, 10)}
     return found
 
 

@@ -106,7 +106,7 @@ def trained_hits(study: Study, name: str, head: str, seed: int) -> np.ndarray:
 
 
 def _at_1(queries: dict[str, np.ndarray]) -> np.ndarray:
-    return 100.0 * (queries["rank"] < 1)
+    return 100.0 * (queries["rank"] <= 0)
 
 
 def results_of(study: Study, found: dict[str, Found]) -> dict:
