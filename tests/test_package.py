@@ -95,7 +95,7 @@ MAY_REACH = {
     "training": {*FOUNDATION, *MODELS, "data", "encoding"},
     "evaluation": {*FOUNDATION, *MODELS, "data", "encoding", "training", "bundled"},
     "report": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "bundled"},
-    "bundled": set(),
+    "bundled": {*FOUNDATION, "data"},
 }
 
 
