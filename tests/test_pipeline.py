@@ -74,7 +74,7 @@ def run(root: Path, name: str, *assignments: str, dataset: str = "facets", metho
     stages, params = (yaml.safe_load((root / file).read_text()) for file in ("dvc.yaml", "params.yaml"))
     items = {"profile": "quick", "dataset": dataset, "method": method}
     items["world"] = "features" if dataset in params["study"]["features"] else "videos"
-    text = json.dumps(stages[name]).replace("${transfer.target}", "stories")
+    text = json.dumps(stages["stages"][name]).replace("${transfer.target}", "stories")
     for item, value in items.items():
         text = text.replace(f"${{item.{item}}}", value)
     notebook, *given = json.loads(text)["cmd"].split()[3:]
