@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+# Of GLSCL's head.
+WEIGHTS = {"global interaction": 0, "temporal encoder": 12_000_000, "local interaction": 12_000_000}
+
 
 def effect(value: float, half: float = 1.0, p_holm: float = 0.01) -> dict:
     """A difference in points with its 95 % interval, as of many queries and seeds."""
