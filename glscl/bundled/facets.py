@@ -30,10 +30,11 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from glscl.bundled.grammar import FACTORS, write_told
+from glscl.bundled.oracle import KINDS
 from glscl.config import at_least
 from glscl.data.processor import Processor
 from glscl.files import write_table
-from glscl.metrics import ranks
+from glscl.metrics import retrieval_metrics
 
 NAMES = list(FACTORS)  # shape, colour, size, motion, background
 VALUES = [list(values) for values in FACTORS.values()]
@@ -134,38 +135,39 @@ class Texts(NamedTuple):
     noise: np.ndarray
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """The vectors, (..., width), at unit length."""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _mixed(vectors: np.ndarray, cosine: float, rng: np.random.Generator) -> np.ndarray:
     """Vectors of about this cosine with the given unit vectors."""
-    return _unit(cosine * vectors + math.sqrt(1 - cosine**2) * _unit(rng.normal(size=vectors.shape)))
+    return unit(cosine * vectors + math.sqrt(1 - cosine**2) * unit(rng.normal(size=vectors.shape)))
 
 
 def codebooks(made: Facets) -> tuple[Codebooks, Codebooks]:
     """Codebooks of pictures and of texts; the same for every `seed`."""
     rng = np.random.default_rng([2405, made.width])
-    values = [_unit(rng.normal(size=(len(of), made.width))) for of in VALUES]
-    pairs = _unit(rng.normal(size=(len(VALUES[SHAPE]), len(VALUES[COLOUR]), made.width)))
-    joints = _unit(rng.normal(size=(3, made.width)))
-    centre = _unit(rng.normal(size=made.width))
+    values = [unit(rng.normal(size=(len(of), made.width))) for of in VALUES]
+    pairs = unit(rng.normal(size=(len(VALUES[SHAPE]), len(VALUES[COLOUR]), made.width)))
+    joints = unit(rng.normal(size=(3, made.width)))
+    centre = unit(rng.normal(size=made.width))
     texts = Codebooks(
         [_mixed(of, made.alignment, rng) for of in values],
         _mixed(pairs, made.alignment, rng),
         joints,
         _mixed(centre, GAP, rng),
     )
-    other = [_unit(rng.normal(size=of.shape)) for of in values]
-    said = [_unit(rng.normal(size=of.shape)) for of in values]
+    other = [unit(rng.normal(size=of.shape)) for of in values]
+    said = [unit(rng.normal(size=of.shape)) for of in values]
     if made.wording:
         texts = texts._replace(
             values=[
-                np.where(_respelt(factor)[:, None], _unit(of + new), of)
+                np.where(_respelt(factor)[:, None], unit(of + new), of)
                 for factor, of, new in zip(NAMES, texts.values, said, strict=True)
             ]
         )
-    look = [_unit((1 - made.look) * of + made.look * new) for of, new in zip(values, other, strict=True)]
+    look = [unit((1 - made.look) * of + made.look * new) for of, new in zip(values, other, strict=True)]
     return Codebooks(look, pairs, joints, centre), texts
 
 
@@ -265,7 +267,7 @@ def _in_cone(content: np.ndarray, centre: np.ndarray, noise: Noise, size: float)
     """Content (items, positions, width), of length about 1, with noise of this size, in the cone of its modality."""
     noisy = content + size / math.sqrt(content.shape[-1]) * (noise.own + OF_ITEM * noise.shared)
     noisy /= math.sqrt(1 + size**2 * (1 + OF_ITEM**2))
-    return (NORM * _unit(math.sqrt(CONE) * centre + math.sqrt(1 - CONE) * noisy)).astype(np.float32)
+    return (NORM * unit(math.sqrt(CONE) * centre + math.sqrt(1 - CONE) * noisy)).astype(np.float32)
 
 
 def frame_features(made: Facets, videos: Videos, rng: np.random.Generator) -> np.ndarray:
@@ -305,7 +307,7 @@ def word_features(made: Facets, texts: Texts, noise: Noise) -> np.ndarray:
             words[row, position] = read
         words[row, -1] = sum(map(sum, clauses))
     chosen = Noise(*(part[texts.noise] for part in noise))
-    return _in_cone(_unit(words), book.centre, chosen, WORD_NOISE * made.noise)
+    return _in_cone(unit(words), book.centre, chosen, WORD_NOISE * made.noise)
 
 
 def sentences(made: Facets, texts: Texts) -> list[str]:
@@ -358,9 +360,9 @@ class World(NamedTuple):
         videos, texts = self.of("test")
         texts = texts._replace(told=texts.told & np.isin(NAMES, self.made.seen))
         found = {}
-        for kind in ("bag", "bound", "ordered"):
-            place = ranks(agreement(self.made, texts, videos, kind), texts.owner)
-            found[kind] = {f"R@{k}": 100 * float((place <= k - 1).mean()) for k in (1, 10)}
+        for kind in KINDS:
+            recalls = retrieval_metrics(agreement(self.made, texts, videos, kind), texts.owner)["t2v"]
+            found[kind] = {name: recalls[name] for name in ("R@1", "R@10")}
         return found
 
     def captions(self) -> pd.DataFrame:

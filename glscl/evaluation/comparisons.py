@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from glscl.evaluation.statistics import holm, mcnemar, paired_difference
+from glscl.evaluation.statistics import correct_family, holm, mcnemar, paired_difference
 from glscl.metrics import DEPTH
 
 ZERO_SHOT = "zero-shot CLIP"
@@ -51,8 +51,7 @@ def text_to_video_differences(
         for one, other in both
     ]
     for metric in metrics:
-        for each, p in zip(found, holm([each[metric]["p"] for each in found]), strict=True):
-            each[metric]["p_holm"] = p
+        correct_family([each[metric] for each in found])
     exact = [[mcnemar(one < 1, other < 1) for one, other in zip(*sides, strict=True)] for sides in both]
     corrected = [holm(seed) for seed in zip(*exact, strict=True)]
     for each, p_values in zip(found, zip(*corrected, strict=True), strict=True):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from glscl.evaluation.statistics import holm, mean_interval, median_interval, paired_difference
+from glscl.evaluation.statistics import correct_family, mean_interval, median_interval, paired_difference
 from glscl.metrics import DEPTH, RECALLS, summarise
 
 METRICS = [*(f"R@{k}" for k in RECALLS), "MdR", "MnR", f"mAP@{DEPTH}"]
@@ -120,8 +120,9 @@ def differences(runs: list[Run], one: str, others: list[str], metrics: list[str]
         hits = {method: 100.0 * (ranks(method) <= k - 1) for method in (one, *others)}
         pairs = [np.broadcast_arrays(hits[one], hits[other]) for other in others]
         each = [paired_difference(*pair, group, len(others)) for pair in pairs]
-        for other, effect, p in zip(others, each, holm([effect["p"] for effect in each]), strict=True):
-            found[other][metric] = effect | {"p_holm": p}
+        correct_family(each)
+        for other, effect in zip(others, each, strict=True):
+            found[other][metric] = effect
     return found
 
 

@@ -181,6 +181,12 @@ def holm(p_values) -> list[float]:
     return corrected.tolist()
 
 
+def correct_family(effects: list[dict]) -> None:
+    """Add `p_holm`, `holm` of their `p`, to effects that are one family of tests."""
+    for effect, p in zip(effects, holm([effect["p"] for effect in effects]), strict=True):
+        effect["p_holm"] = p
+
+
 def _checked(values, group) -> tuple[np.ndarray, np.ndarray]:
     values, group = np.asarray(values, dtype=float), np.asarray(group)
     if values.ndim != 2 or not values.size or group.shape != values.shape[1:]:

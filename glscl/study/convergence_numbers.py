@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import OptimizeWarning, curve_fit
 
-from glscl.evaluation.statistics import holm, seed_interval
+from glscl.evaluation.statistics import correct_family, seed_interval
 from glscl.study.convergence import Study, Trained
 from glscl.study.project import commit, hardware
 
@@ -218,9 +218,7 @@ def against_subject(curves: Curves) -> dict[str, dict[str, dict | None]]:
         if rival != SUBJECT
     }
     for kind in COMPARED:
-        told = [each[kind] for each in found.values() if each[kind]]
-        for one, p in zip(told, holm([one["p"] for one in told]), strict=True):
-            one["p_holm"] = p
+        correct_family([each[kind] for each in found.values() if each[kind]])
     return found
 
 

@@ -89,8 +89,11 @@ def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
     return drawn
 
 
-def readme_part(study: Study) -> str:
-    """What was found, the five questions with their answers, the figures, and the short table, as Markdown."""
+def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
+    """What was found, the five questions with their answers, the figures, and the short table, as Markdown.
+
+    drawn: as `figures` gives them.
+    """
     dataset, ledger = study.datasets[0], study.ledger()
     asked = [
         f"{number}. **{plain(question.short)}** {' '.join(plain(answer.sentence) for answer in found)}"
@@ -103,9 +106,9 @@ def readme_part(study: Study) -> str:
     table = short_table(study, dataset)
     heavy = best(table).drop(columns="temporal encoder")
     shown = "\n".join(
-        f'<img src="{file}" width="49%" alt="{html.escape(about)}">' for file, (_, about) in figures(study).items()
+        f'<img src="{file}" width="49%" alt="{html.escape(about)}">' for file, (_, about) in drawn.items()
     )
-    captions = " ".join(f"{about}" for _, about in figures(study).values())
+    captions = " ".join(about for _, about in drawn.values())
     return "\n\n".join(
         [
             f"**In short.** {plain(study.found('metrics', dataset)['answer'])}",
@@ -229,11 +232,12 @@ def _finding(finding: dict) -> dict:
 def documents(root: Path) -> dict[str, str]:
     """The texts of the documents of the project at `root` by their paths, made anew from its results."""
     study = Study.largest(root)
+    drawn = figures(study)
     read = {name: (root / name).read_text(encoding="utf-8") for name in (README, RESULTS)}
     return {
-        README: between(read[README], MARKS, readme_part(study), README),
+        README: between(read[README], MARKS, readme_part(study, drawn), README),
         RESULTS: between(read[RESULTS], MARKS, results_part(study), RESULTS),
-        **{file: drawing.svg(alone=True) for file, (drawing, _) in figures(study).items()},
+        **{file: drawing.svg(alone=True) for file, (drawing, _) in drawn.items()},
     }
 
 

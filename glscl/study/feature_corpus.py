@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from glscl.bundled.facets import Facets, World, build, make
+from glscl.bundled.facets import Facets, World, build, make, unit
 from glscl.report.figures.common import PALETTE, TEMPLATE
 
 GRID_TEXTS = 300  # of the ceilings of other worlds: enough for a figure
 OBJECTS, CONCEPTS = (1, 2, 3), (1, 2, 3)  # per event, and per text
-HEADROOM = 15.0  # points of R@1 that untrained mean pooling must stay below the bound ceiling
 KINDS = {"bag": "bag of facts", "bound": "bound to objects", "ordered": "and in order"}
 
 
@@ -46,14 +45,14 @@ class FeatureCorpus(NamedTuple):
         percent, of that cosine.
         """
         _, texts = self.world.of("test")
-        sentences = _unit(self.world.words["test"][:, -1])
+        sentences = unit(self.world.words["test"][:, -1])
         frames = self.world.frames[np.unique(self.world.texts["test"].owner)]
-        videos = _unit(_unit(frames).mean(1))
+        videos = unit(unit(frames).mean(1))
         across = sentences @ videos.T
         own = across[np.arange(len(across)), texts.owner]
         return {
             "frame norm": float(np.linalg.norm(frames, axis=-1).mean()),
-            "two frames of other videos": _off_diagonal(_unit(frames[:, 0])),
+            "two frames of other videos": _off_diagonal(unit(frames[:, 0])),
             "two sentences": _off_diagonal(sentences),
             "sentence and its video": float(own.mean()),
             "sentence and another video": float((across.sum() - own.sum()) / (across.size - len(own))),
@@ -117,10 +116,6 @@ def ceiling_grid(made: Facets) -> pd.DataFrame:
             found = {kind: one["R@1"] for kind, one in make(other).ceilings().items()}
             rows.append({"objects": objects, "concepts": concepts} | found)
     return pd.DataFrame(rows)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def _off_diagonal(vectors: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from glscl.evaluation.collapse import HINGE, rank_of_equal_cosines
 from glscl.evaluation.results import describe
-from glscl.evaluation.statistics import LEVEL, holm, mean_interval, paired_difference
+from glscl.evaluation.statistics import LEVEL, correct_family, mean_interval, paired_difference
 from glscl.study.losses import FULL, LOCAL, Measured, Study, without
 from glscl.study.published import NEAR, headline_among_sweeps
 
@@ -59,12 +59,6 @@ class Runs:
         return paired_difference(self.items(one, statistic), self.items(other, statistic), group)
 
 
-def _corrected(effects: list[dict]) -> None:
-    """Add `p_holm` to effects that are one family."""
-    for effect, p in zip(effects, holm([effect["p"] for effect in effects]), strict=True):
-        effect["p_holm"] = p
-
-
 def contrasts(study: Study, runs: Runs) -> dict[str, dict[str, dict]]:
     """The full model minus the model without a part: {part: {variant: {"r1", and each of `SHOWN`}}}.
 
@@ -81,7 +75,7 @@ def contrasts(study: Study, runs: Runs) -> dict[str, dict[str, dict]]:
             if part != LOCAL:
                 entry |= {statistic: runs.change(full, bare, statistic) for statistic in SHOWN}
             found[part][variant] = entry
-    _corrected([entry["r1"] for by_variant in found.values() for entry in by_variant.values()])
+    correct_family([entry["r1"] for by_variant in found.values() for entry in by_variant.values()])
     return found
 
 
@@ -120,7 +114,7 @@ def doses(study: Study, runs: Runs) -> list[dict]:
         if condition.name != FULL:
             row["over_full"] = paired_difference(hits, runs.hits(full), runs.group, size)
         found.append(row)
-    _corrected([row["over_full"] for row in found if "over_full" in row])
+    correct_family([row["over_full"] for row in found if "over_full" in row])
     return found
 
 

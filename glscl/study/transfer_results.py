@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from glscl.evaluation.results import Run, describe
-from glscl.evaluation.statistics import holm, mean_interval, paired_difference
+from glscl.evaluation.statistics import correct_family, mean_interval, paired_difference
 from glscl.study.transfer import STARTS, UNTRAINED, Domain, Evaluated, Study
 
 SUBJECT = "glscl"
@@ -85,9 +85,7 @@ def tested(hits: dict[str, Hits], heads: list[str], points: Callable[[Hits, str]
         return paired_difference(values, np.zeros_like(values), of.group, len(hits) * len(heads))
 
     found = {name: {head: test(of, head) for head in heads} for name, of in hits.items()}
-    every = [one for of in found.values() for one in of.values()]
-    for one, corrected in zip(every, holm([one["p"] for one in every]), strict=True):
-        one["p_holm"] = corrected
+    correct_family([one for of in found.values() for one in of.values()])
     return found
 
 

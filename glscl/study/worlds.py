@@ -13,10 +13,12 @@ import pandas as pd
 
 from glscl.base import load_backbone
 from glscl.bundled.facets import Facets, build
+from glscl.bundled.oracle import KINDS
 from glscl.data.dataset import PreparedCorpus
 from glscl.encoding import evaluate
+from glscl.evaluation.comparisons import points
 from glscl.evaluation.results import describe
-from glscl.evaluation.statistics import holm, mean_interval, paired_difference
+from glscl.evaluation.statistics import correct_family, mean_interval, paired_difference
 from glscl.methods import METHODS
 from glscl.study.processes import one_thread_each
 from glscl.study.project import Folders
@@ -24,7 +26,6 @@ from glscl.training.runs import UNFINISHED, load_run, train_seeds
 from glscl.training.trainer import TrainSettings
 
 SUBJECT = "glscl"
-KINDS = ("bag", "bound", "ordered")  # of matchers that know every fact
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def run(study: Study) -> dict[str, Found]:
         clip = load_backbone(str(study.scratch / name / "clip"), "frozen", None)
         plain = evaluate(METHODS["mean_pooling"].from_clip(clip, temporal_layers=0), test)["t2v"]
         of_heads = {head: np.stack(hits[name, head]) for head in study.heads}
-        results[name] = Found(ceilings[name], of_heads, _at_1(plain)[None], plain["group"])
+        results[name] = Found(ceilings[name], of_heads, points(plain["rank"], "R@1")[None], plain["group"])
     return results
 
 
@@ -102,11 +103,8 @@ def trained_hits(study: Study, name: str, head: str, seed: int) -> np.ndarray:
     folder = study.scratch / "models" / name / head / str(seed)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # a line per epoch would bury the page
         train_seeds(settings["method"], model, corpus, train, [seed], folder)
-    return _at_1(evaluate(load_run(folder / f"seed-{seed}"), corpus.split("test"))["t2v"])
-
-
-def _at_1(queries: dict[str, np.ndarray]) -> np.ndarray:
-    return 100.0 * (queries["rank"] <= 0)
+    queries = evaluate(load_run(folder / f"seed-{seed}"), corpus.split("test"))["t2v"]
+    return points(queries["rank"], "R@1")
 
 
 def results_of(study: Study, found: dict[str, Found]) -> dict:
@@ -122,8 +120,7 @@ def results_of(study: Study, found: dict[str, Found]) -> dict:
             for head, hits in one.hits.items()
             if head != SUBJECT and SUBJECT in one.hits
         }
-        for effect, p in zip(minus.values(), holm([effect["p"] for effect in minus.values()]), strict=True):
-            effect["p_holm"] = p
+        correct_family(list(minus.values()))
         worlds[name] = {
             "changed": study.changed[name],
             "ceilings": {kind: one.ceilings[kind]["R@1"] for kind in KINDS},

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from glscl.evaluation.statistics import (
+    correct_family,
     equivalent,
     holm,
     mcnemar,
@@ -207,6 +208,14 @@ def test_mcnemar_by_hand():
     one, other = np.arange(20) < 9, np.arange(20) == 19
     assert mcnemar(one, other) == pytest.approx(2 * (comb(10, 0) + comb(10, 1)) / 2**10)
     assert mcnemar(one, one) == 1
+
+
+def test_a_family_of_effects_gets_the_corrected_p_of_each():
+    effects = [{"p": 0.01, "difference": 1.0}, {"p": 0.04}, {"p": 0.02}]
+    correct_family(effects)
+    assert [effect["p_holm"] for effect in effects] == holm([0.01, 0.04, 0.02])
+    assert effects[0]["difference"] == 1.0
+    correct_family([])
 
 
 def test_holm_by_hand():

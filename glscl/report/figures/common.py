@@ -17,6 +17,7 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 # Okabe and Ito, "Color universal design" (2008), without black and with the pale yellow last
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#F0E442"]
+MUTED = "#9a9a9a"  # what stands back: a reference, or a row that enters no claim
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _AXIS = {"gridcolor": "#e8e8e8", "linecolor": "#999", "zerolinecolor": "#ccc", "ticks": "outside", "automargin": True}
 

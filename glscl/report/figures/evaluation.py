@@ -3,9 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from glscl.report.figures.common import PALETTE, TEMPLATE
+from glscl.report.figures.common import MUTED, PALETTE, TEMPLATE
 
-MUTED = "#9a9a9a"
 TWIN_NAMES = {"colour": "colours exchanged", "order": "order exchanged", "shape": "shape changed",
               "motion": "motion changed"}  # fmt: skip
 

@@ -2,9 +2,8 @@
 
 import plotly.graph_objects as go
 
-from glscl.report.figures.common import PALETTE, TEMPLATE
+from glscl.report.figures.common import MUTED, PALETTE, TEMPLATE
 
-MUTED = "#9a9a9a"
 LINES = {"bag": "bag of facts", "ordered": "every fact, in order"}
 
 
