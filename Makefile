@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lint bundled-inputs bench temperature hooks clean
+.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme parity lint bundled-inputs bench temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -50,6 +50,9 @@ report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=
 
 readme: .venv/.installed  ## write README.md's results and docs/results.md anew from the full results
 	@python -m glscl.study.documents
+
+parity: .venv/.installed  ## write docs/parity.md anew: how far every head is from the code of its release
+	@python -m tests.released
 
 lint: .venv/.installed  ## check style
 	@ruff check

@@ -15,6 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from glscl.config import SCRATCH, RetrievalConfig, known_settings
 from glscl.losses import contrastive_loss, sinkhorn_biases
+from glscl.released import Names, Weights, renamed, settings_of_release
 
 RECENT_BATCHES = 2  # whose queries the normalised contrastive loss adds to those of the present one; our choice
 
@@ -88,7 +89,7 @@ class TemporalEncoder(nn.Module):
         super().__init__()
         blocks = copy.deepcopy(config.clip_config.text_config)
         blocks.hidden_size, blocks.num_hidden_layers = config.width, config.temporal_layers
-        blocks._attn_implementation = "sdpa"
+        blocks._attn_implementation, blocks.layer_norm_eps = "sdpa", config.layer_norm_eps
         self.positions = nn.Embedding(blocks.max_position_embeddings, config.width)
         nn.init.normal_(self.positions.weight, std=0.02)
         self.blocks = CLIPEncoder(blocks)
@@ -190,6 +191,7 @@ class RetrievalModel(PreTrainedModel):
     config_class = RetrievalConfig
     base_model_prefix = "model"
     head_class: type[nn.Module]
+    released_names: Names
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
@@ -226,15 +228,35 @@ class RetrievalModel(PreTrainedModel):
         model.head.logit_scale.data.copy_(clip.logit_scale)
         return model.eval()
 
+    @classmethod
+    def from_released(cls, state_dict: dict[str, Tensor], **settings):
+        """The model of weights in the names of its release, with its settings; sizes are read off the weights.
+
+        Raises ValueError where a setting is unknown or contradicts the weights, or weights are missing or unknown.
+        """
+        weights = Weights.of(state_dict)
+        settings = known_settings(cls.config_class, settings)
+        model = cls(cls.config_class(**settings_of_release(cls.released_names, weights, settings)))
+        own = renamed(cls.released_names, weights)
+        unread = () if model.config.temporal_layers else ("head.temporal.positions.weight",)
+        for name in (*cls.released_names.unread, *unread):
+            own.setdefault(name, model.state_dict()[name])
+        if wrong := sorted(own.keys() ^ model.state_dict().keys()):
+            raise ValueError(f"released weights should name each weight of the model once, {wrong[:5]} do not fit.")
+        model.load_state_dict(own)
+        return model.eval()
+
     def text_features(self, token_ids: Tensor, token_mask: Tensor) -> tuple[Tensor, Tensor]:
         """token_ids, token_mask (texts, words) -> sentence (texts, width), words (texts, words, width).
 
         The sentence is the state at the last real token, the end token. Vectors are projected, not normalised.
+        With `padding: released` absent words read those before them, as in releases without a mask in CLIP.
         """
         require_content(token_mask, "word")
         if token_ids.shape != token_mask.shape or (token_mask.diff(dim=1) > 0).any():
             raise ValueError("token_mask must have the shape of token_ids and its zeros at the end; pad on the right.")
-        features = self.clip.text_model(token_ids, attention_mask=token_mask).last_hidden_state
+        masked = None if getattr(self.config, "padding", "masked") == "released" else token_mask
+        features = self.clip.text_model(token_ids, attention_mask=masked).last_hidden_state
         words = self.clip.text_projection(features)
         return words[torch.arange(len(words), device=words.device), token_mask.sum(1).long() - 1], words
 

@@ -11,6 +11,7 @@ class RetrievalConfig(PreTrainedConfig):
 
     clip_config: a `CLIPConfig` or its dictionary; CLIP ViT-B/32 where absent.
     temporal_layers: transformer layers over the frames; 0 leaves the frames as CLIP made them.
+    layer_norm_eps: of these layers, and of a cross-encoder's; CLIP's own, where CLIP4Clip and its family have 1e-12.
     frames, words: sampled per video and kept per text in training; a retriever does the same.
     contrastive: `infonce`, or `ncl` for the normalised contrastive loss (arXiv 2212.11790).
     """
@@ -20,6 +21,7 @@ class RetrievalConfig(PreTrainedConfig):
 
     clip_config: dict | CLIPConfig | None = None
     temporal_layers: int = 4
+    layer_norm_eps: float = 1e-5
     frames: int = 12
     words: int = 32
     contrastive: str = "infonce"
@@ -27,6 +29,7 @@ class RetrievalConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         at_least("temporal_layers", self.temporal_layers, 0)
+        at_least("layer_norm_eps", self.layer_norm_eps, 0)
         at_least("frames", self.frames, 1)
         at_least("words", self.words, 3)  # start, one word, end
         one_of("contrastive", self.contrastive, ("infonce", "ncl"))
@@ -35,6 +38,20 @@ class RetrievalConfig(PreTrainedConfig):
     def width(self) -> int:
         """Width of the joint space, CLIP's projection dimension."""
         return self.clip_config.projection_dim
+
+
+class PaddingConfig(RetrievalConfig):
+    """Settings of a head whose release reads absent words and frames.
+
+    padding: `masked`, so that they have no part in a score, or `released`, as the release of the head has it. Features
+    of a frozen CLIP are made once for all heads, with a mask over absent words, which some releases lack.
+    """
+
+    padding: str = "masked"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        one_of("padding", self.padding, ("masked", "released"))
 
 
 class GLSCLConfig(RetrievalConfig):

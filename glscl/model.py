@@ -24,6 +24,7 @@ from glscl.base import (
 )
 from glscl.config import GLSCLConfig
 from glscl.losses import inter_consistency_loss, intra_diversity_loss
+from glscl.released import Names
 
 
 class LocalInteraction(nn.Module):
@@ -148,18 +149,16 @@ class GLSCL(RetrievalModel):
     config_class = GLSCLConfig
     head_class = GLSCLHead
 
-    @classmethod
-    def from_released(cls, state_dict: dict[str, Tensor], **settings):
-        """Build the model from weights in the names of the released code; sizes are read off the weights.
-
-        Raises ValueError where a setting contradicts the weights, or where weights are missing or unknown.
-        """
-        from glscl.released import convert
-
-        config, weights = convert(state_dict, **settings)
-        model = cls(config)
-        wrong = sorted(weights.keys() ^ model.state_dict().keys())
-        if wrong:
-            raise ValueError(f"released weights should name each weight of the model once, {wrong[:5]} do not fit.")
-        model.load_state_dict(weights)
-        return model.eval()
+    released_names = Names(
+        renamed=(
+            (r"^transformer_decoder_noun\.", "head.local.decoder."),
+            (r"^spatial_queries$", "head.local.queries"),
+        ),
+        # Used when queries and decoder are not shared, or used and then thrown away.
+        unused=r"noun_queries|^weight_fc\.|^transformer_decoder_spatial\.|^decoder_layer_(noun|spatial)\.",
+        sizes=lambda weights: {
+            "num_queries": weights["spatial_queries"].shape[0],
+            "decoder_layers": weights.layers("transformer_decoder_noun.layers."),
+            "decoder_ffn_dim": weights["transformer_decoder_noun.layers.0.linear1.weight"].shape[0],
+        },
+    )

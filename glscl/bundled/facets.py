@@ -59,8 +59,8 @@ class Facets:
     "then"; else in any order, joined by "and". seen: factors that pictures show. alignment: cosine of the vectors of a
     value in pictures and in texts; 1: one codebook, 0: separate ones. binding: length of what tells that a colour
     belongs to a shape. noise: its length over that of the content of a frame. look: share of the pictures' codebook
-    that another one replaces. wording: 0, or 1 for other words of the same meaning. seed: of videos and texts;
-    codebooks stay.
+    that another one replaces. wording: 0, or 1 for other words of the same meaning. logit_scale: of the small CLIP, the
+    inverse temperature that heads start from; 100 as in the released CLIP. seed: of videos and texts; codebooks stay.
     Raises ValueError where the numbers do not fit.
     """
 
@@ -81,6 +81,7 @@ class Facets:
     noise: float = 0.5
     look: float = 0.0
     wording: int = 0
+    logit_scale: float = 100.0
     seed: int = 0
 
     def __post_init__(self):
@@ -91,6 +92,7 @@ class Facets:
                 raise ValueError(
                     f"{name} must be from {low} to {high} here, got {getattr(self, name)}; correct it in params.yaml."
                 )
+        at_least("logit_scale", self.logit_scale, 1)
         for name in ("alignment", "look"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}; correct it in params.yaml.")
@@ -401,7 +403,7 @@ def write(world: World, folder: str | Path, tokenizer: str | Path) -> None:
     """Write the corpus as the stages prepare and encode leave one: captions.parquet, features, and a small CLIP.
 
     folder: is replaced. tokenizer: of a CLIP whose tokenizer the small CLIP gets; its towers are random, as nothing is
-    encoded with them, and its logit scale is that of the released CLIP, 100.
+    encoded with them.
     """
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -417,20 +419,20 @@ def write(world: World, folder: str | Path, tokenizer: str | Path) -> None:
         save_file(tensors, partial / "features" / f"{split}.safetensors")
     processor = Processor.from_pretrained(tokenizer, world.made.words)
     processor.save_pretrained(partial / "clip")
-    small_clip(world.made.width, processor.tokenizer).save_pretrained(partial / "clip")
+    small_clip(world.made, processor.tokenizer).save_pretrained(partial / "clip")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 
 
-def small_clip(width: int, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A CLIP of random weights (seed 0): heads take the form of its text blocks from it."""
+def small_clip(made: Facets, tokenizer: CLIPTokenizer) -> CLIPModel:
+    """A CLIP of random weights (seed 0): heads take the form of its text blocks and its logit scale from it."""
     torch.manual_seed(0)
+    width, scale = made.width, math.log(made.logit_scale)
     ends = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     tower = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 32,
              "hidden_act": "quick_gelu", "projection_dim": width}  # fmt: skip
     text = tower | ends | {"num_hidden_layers": 3, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
     vision = tower | {"num_hidden_layers": 1, "image_size": 16, "patch_size": 16}
-    scale = math.log(100)
     return CLIPModel(
         CLIPConfig(text_config=text, vision_config=vision, projection_dim=width, logit_scale_init_value=scale)
     )

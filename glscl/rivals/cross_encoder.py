@@ -33,6 +33,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features, take
 from glscl.config import RetrievalConfig, at_least
+from glscl.released import Names, Weights
 from glscl.rivals.mean_pooling import MeanPoolingHead
 
 PAIRS = {"cpu": 64, "cuda": 2048}  # that the transformer reads at a time: the processor's cache, a busy GPU
@@ -70,13 +71,14 @@ class CrossEncoderHead(MatchingHead):
         self.logit_scale.requires_grad_(False)  # part of the first stage
         blocks = copy.deepcopy(config.clip_config.text_config)
         blocks.hidden_size, blocks._attn_implementation = config.width, "sdpa"
+        blocks.layer_norm_eps = config.layer_norm_eps
         self.types = nn.Embedding(3, config.width)  # sentence, word, frame
         self.positions = nn.Embedding(blocks.max_position_embeddings, config.width)
         for table in (self.types, self.positions):
             nn.init.normal_(table.weight, std=0.02)
         self.blocks = nn.ModuleList(CLIPEncoderLayer(blocks) for _ in range(config.cross_layers))
         self.score = nn.Sequential(
-            nn.LayerNorm(config.width),
+            nn.LayerNorm(config.width, config.layer_norm_eps),
             nn.Linear(config.width, config.width),
             QuickGELUActivation(),
             nn.Linear(config.width, 1),
@@ -319,11 +321,28 @@ class CrossEncoderConfig(RetrievalConfig):
             )
 
 
+def _released_sizes(weights: Weights) -> dict:
+    weights["cross.embeddings.position_embeddings.weight"]  # only the tight type has them
+    return {"cross_layers": weights.layers("cross.transformer.resblocks.")}
+
+
 class CrossEncoder(RetrievalModel):
     """CLIP's encoders under the cross-encoder."""
 
     config_class = CrossEncoderConfig
     head_class = CrossEncoderHead
+    released_names = Names(
+        renamed=(
+            (r"^cross\.transformer\.resblocks\.", "head.blocks."),
+            (r"^cross\.embeddings\.position_embeddings\.", "head.positions."),
+            (r"^cross\.pooler\.ln_pool\.", "head.score.0."),
+            (r"^cross\.pooler\.dense\.", "head.score.1."),
+            (r"^similarity_dense\.", "head.score.3."),
+        ),
+        sizes=_released_sizes,
+        unread=("head.types.weight",),
+        settings={"reads_words": False, "adds_cosine": False},
+    )
 
     @classmethod
     def from_clip(cls, clip: str | CLIPModel, **settings):

@@ -3,8 +3,10 @@
 GLCCL (arXiv 2605.17959, JingXiaolun/GLCCL; its code derives from X-CLIP's): every sentence pools the frames of every
 video, and so does every word (GLIM, no parameters); scores of words and of word-conditioned frames are summed by
 X-CLIP's attention; the consistency score calibration (CSC) makes the four scores of a matching pair agree and those of
-other pairs disagree. Written from a description of the release, which was not at hand. Where the release differs: it
-masks neither words nor frames in its softmaxes, so that padding takes part.
+other pairs disagree. This is the release's modules/modeling_glccl.py with text_guided_flag, interaction_type attn and
+seqTransf. Where the release differs: it masks neither words nor frames in its softmaxes, so that padding takes part, as
+with the setting `padding: released`; and it makes a vector of every pair and word. Its README weighs the consistency
+loss with 0.5; its code has another default, 0.1.
 """
 
 from typing import NamedTuple
@@ -14,12 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, gram, pooled_length, require_features
-from glscl.config import RetrievalConfig
+from glscl.config import PaddingConfig, at_least
+from glscl.released import Names
 from glscl.rivals.x_clip import ScoreAttention
 from glscl.scoring import NUMBERS
-
-INVERSE_TEMPERATURE = 1 / 5  # of the frame softmax on unnormalised products
-CONSISTENCY_WEIGHT = 0.5  # of the consistency loss, as released
 
 
 class Texts(NamedTuple):
@@ -54,7 +54,7 @@ class GLCCLHead(MatchingHead):
 
     embedding_types = Texts, Videos
 
-    def __init__(self, config: RetrievalConfig):
+    def __init__(self, config: PaddingConfig):
         super().__init__(config)
         self.sentence_video = nn.Parameter(torch.eye(config.width))
         self.word_frame = nn.Parameter(torch.eye(config.width))
@@ -71,6 +71,7 @@ class GLCCLHead(MatchingHead):
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the text embeddings."""
         require_features(words, mask, self.config.width, "word")
+        mask = self.read(mask)
         sentence, words = sentence.float(), words.float()
         with full_precision(sentence):
             mapped = F.normalize(sentence, dim=-1) @ self.sentence_video
@@ -81,7 +82,11 @@ class GLCCLHead(MatchingHead):
         require_features(frames, mask, self.config.width, "frame")
         frames = self.temporal(frames, mask).float()
         with full_precision(frames):
-            return Videos(frames, frames @ self.word_frame.T, mask, gram(frames))
+            return Videos(frames, frames @ self.word_frame.T, self.read(mask), gram(frames))
+
+    def read(self, mask: Tensor) -> Tensor:
+        """Which words or frames the softmaxes read, (items, positions): the real ones, or all of them as released."""
+        return torch.ones_like(mask) if self.config.padding == "released" else mask
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Mean of the four scores, (texts, videos)."""
@@ -98,9 +103,10 @@ class GLCCLHead(MatchingHead):
         words_texts = texts.mask.T.shape
         no_word, no_frame = ((1 - mask.float()) * -1e9 for mask in (texts.mask.T, videos.mask[..., None]))
         words, lengths = texts.words.transpose(0, 1).flatten(0, 1).T, texts.lengths.T.flatten()
+        inverse_temperature = 1 / self.config.pooling_temperature
 
         of_sentence = videos.frames @ texts.sentence.T  # products, (videos, frames, texts)
-        weights = torch.add(no_frame, of_sentence, alpha=INVERSE_TEMPERATURE).softmax(1)
+        weights = torch.add(no_frame, of_sentence, alpha=inverse_temperature).softmax(1)
         length = pooled_length(videos.gram, weights)  # (videos, texts)
         sentence_video = (weights * (videos.frames @ texts.mapped.T)).sum(1) / length
 
@@ -108,7 +114,7 @@ class GLCCLHead(MatchingHead):
         word_video = (weights[:, :, None] * of_words.unflatten(2, words_texts)).sum(1) / length[:, None]
         word_video = self.over_words(word_video, no_word)
 
-        weights = torch.addcmul(no_frame, of_words, INVERSE_TEMPERATURE * lengths).softmax(1)
+        weights = torch.addcmul(no_frame, of_words, inverse_temperature * lengths).softmax(1)
         # Divided by their length the word-conditioned frames are unit vectors; those of padding become zero.
         weights = weights * (texts.mask.T.flatten() / pooled_length(videos.gram, weights))[:, None]
         weights = weights.unflatten(2, words_texts)
@@ -139,7 +145,7 @@ class GLCCLHead(MatchingHead):
             scores = self.scores(texts, videos)
             terms = {
                 "contrastive": self.contrastive(texts, videos, scores.mean(0)),
-                "consistency": CONSISTENCY_WEIGHT * consistency_loss(scores),
+                "consistency": self.config.score_consistency_weight * consistency_loss(scores),
             }
         return terms | {"total": sum(terms.values())}
 
@@ -159,10 +165,26 @@ def consistency_loss(scores: Tensor) -> Tensor:
     return matching.mean() / ((spread.sum() - matching.sum()) / spread.numel())
 
 
-class GLCCLConfig(RetrievalConfig):
-    """Settings of GLCCL: CLIP's own, `temporal_layers`, and how many `words` a text has at most."""
+class GLCCLConfig(PaddingConfig):
+    """Settings of GLCCL: CLIP's own, `temporal_layers`, `padding`, how many `words` a text has at most, and its own.
+
+    pooling_temperature: of the softmax over frames, on unnormalised products. score_consistency_weight: of the
+    consistency loss. Their names are not those of GLSCL, so that a study's values for GLSCL do not reach them.
+    """
 
     model_type = "glccl"
+
+    pooling_temperature: float = 5.0
+    score_consistency_weight: float = 0.5
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        at_least("pooling_temperature", self.pooling_temperature, 0)
+        at_least("score_consistency_weight", self.score_consistency_weight, 0)
+        if not self.pooling_temperature > 0:
+            raise ValueError(
+                f"pooling_temperature must be above 0, got {self.pooling_temperature}; the release uses 5."
+            )
 
 
 class GLCCL(RetrievalModel):
@@ -170,3 +192,18 @@ class GLCCL(RetrievalModel):
 
     config_class = GLCCLConfig
     head_class = GLCCLHead
+    released_names = Names(
+        renamed=(
+            (r"^global_mat_weight$", "head.sentence_video"),
+            (r"^local_mat_weight$", "head.word_frame"),
+            (r"^word_logit_weight$", "head.over_words.matrix"),
+            (r"^word_frame_logit_weight$", "head.over_frames.matrix"),
+            (r"^word_mat_weight$", "head.words_first.matrix"),
+            (r"^word_frame_mat_weight2$", "head.frames_second.matrix"),
+            (r"^word_frame_mat_weight$", "head.frames_first.matrix"),
+            (r"^word_mat_weight2$", "head.words_second.matrix"),
+        ),
+        unused=r"^visual_logit_weight$",
+        sizes=lambda weights: {"words": len(weights["word_logit_weight"])},
+        settings={"padding": "released"},
+    )

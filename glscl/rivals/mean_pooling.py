@@ -1,7 +1,7 @@
 """Mean pooling: the cosine of a sentence with the mean of a video's unit-length frame vectors.
 
-CLIP4Clip (arXiv 2104.08860): its meanP where `temporal_layers` is 0, its seqTransf with the temporal encoder.
-With 0 layers and no training it is zero-shot CLIP.
+CLIP4Clip (arXiv 2104.08860; ArrowLuo/CLIP4Clip, modules/modeling.py): its meanP where `temporal_layers` is 0, its
+seqTransf with the temporal encoder. With 0 layers and no training it is zero-shot CLIP.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from glscl.base import MatchingHead, RetrievalModel, require_features
 from glscl.config import RetrievalConfig
+from glscl.released import Names
 
 
 class Texts(NamedTuple):
@@ -58,3 +59,4 @@ class MeanPooling(RetrievalModel):
 
     config_class = MeanPoolingConfig
     head_class = MeanPoolingHead
+    released_names = Names()

@@ -14,13 +14,14 @@ The noise in evaluation has three kinds, the setting `noise`, which may change a
 * `fresh`: every pair has its own, as in the release, which draws anew. It is the bank of the text, shifted by a bank of
   the video and wrapped into [0, 1) (Cranley and Patterson, 1976): uniform for every pair, and independent from video to
   video of one text and from text to text of one video, as new draws are. The seed of a video comes from its frames.
-* `none`: the mean of the noise, 0.5, once: what the learned region is worth without sampling.
+* `none`: the mean of the noise, once: what the learned region is worth without sampling.
 
-So a pair alone scores as among others, whatever the batch, and the same on every machine.
+So a pair alone scores as among others, whatever the batch, and the same on every machine. The setting `noise_prior`
+says what the noise is drawn from, in training too: uniform on [0, 1), or, as the release has it on LSMDC, normal.
 
-Where this departs from the release besides: padded frames get no weight in the pooling, and cosine 0 in the radius; the
-temporal encoder of the study runs first (`temporal_layers=0` is as released); the noise is uniform, the release's
-normal noise on LSMDC is not offered.
+Where this departs from the release besides: absent frames get no weight in the pooling, and cosine 0 in the radius (the
+release fills a short clip up to `frames` with its last frame, as with the setting `padding: released`); the temporal
+encoder of the study runs first (`temporal_layers=0` is as released).
 """
 
 from collections.abc import Callable
@@ -33,9 +34,11 @@ from torch import Tensor, nn
 from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
 from glscl.config import at_least, one_of
 from glscl.losses import contrastive_loss
-from glscl.rivals.x_pool import TextConditionedPooling, XPoolConfig, pair_cosines
+from glscl.released import Names
+from glscl.rivals.x_pool import POOLING, TextConditionedPooling, XPoolConfig, pair_cosines, repeat_last_frame
 
 TRIALS = 20  # points drawn per pair in evaluation; `stochasic_trials` of the release
+NORMAL_DEVIATION = 3e-3  # of the normal noise; `stochastic_prior_std` of the release on LSMDC
 SEED_POSITIONS = 6  # largest entries of a vector that name its noise
 VIDEO = 1_000_000_007  # added to the seed of a video, so that no video has the noise of a text
 
@@ -90,6 +93,8 @@ class TMASSHead(MatchingHead):
                 f"the radius of T-MASS has weights for {self.config.frames} frames, got {frames.shape[1]}; sample at "
                 "most as many, or set `frames` of the configuration."
             )
+        if self.config.padding == "released":
+            frames, mask = repeat_last_frame(frames, mask, self.config.frames)
         frames = self.temporal(frames, mask).float()
         with full_precision(frames):
             return Videos(*self.pooling.encode_videos(frames, mask), F.normalize(frames, dim=-1) * mask[:, :, None])
@@ -135,13 +140,20 @@ class TMASSHead(MatchingHead):
         """The noise of a text, by its seed: (trials, width), or (videos, trials, width) where it is fresh."""
         device, width = videos.frames.device, videos.frames.shape[-1]
         if self.config.noise == "none":
-            mean = torch.full((1, width), 0.5, device=device)
+            mean = self._of_prior(torch.full((1, width), 0.5, device=device))
             return lambda seed: mean
         if self.config.noise == "bank":
-            return lambda seed: draw_noise(seed, width).to(device)
+            return lambda seed: self._of_prior(draw_noise(seed, width).to(device))
         seeds = (noise_seeds(videos.frames.sum(1)) + VIDEO).tolist()
         shifts = torch.stack([draw_noise(seed, width) for seed in seeds]).to(device)
-        return lambda seed: (draw_noise(seed, width).to(device) + shifts).frac_()
+        return lambda seed: self._of_prior((draw_noise(seed, width).to(device) + shifts).frac_())
+
+    def _of_prior(self, uniform: Tensor) -> Tensor:
+        """Numbers that are uniform on [0, 1) -> numbers of the setting `noise_prior`, by its quantiles."""
+        if self.config.noise_prior == "uniform":
+            return uniform
+        # Among millions of draws one is 0, where the quantile is not finite; the next number is 2^-24.
+        return NORMAL_DEVIATION * torch.special.ndtri(uniform.clamp(min=2**-25))
 
     def loss(self, texts: Texts, videos: Videos) -> dict[str, Tensor]:
         """Losses of a batch whose text i belongs to video i, each already weighted, and their sum `total`.
@@ -155,7 +167,11 @@ class TMASSHead(MatchingHead):
             sentence, pooled = texts.sentence, self.pooling(texts.query, videos)
             unit = F.normalize(sentence, dim=-1)
             radius = self.radii((videos.frames @ unit[:, :, None]).squeeze(-1))
-            drawn = sentence + radius * torch.rand_like(sentence)
+            if self.config.noise_prior == "uniform":
+                noise = torch.rand_like(sentence)
+            else:
+                noise = NORMAL_DEVIATION * torch.randn_like(sentence)
+            drawn = sentence + radius * noise
             support = sentence + radius * F.normalize(pooled.mean(1) - sentence, dim=-1)
             terms = {
                 "contrastive": self.contrastive(texts, videos, pair_cosines(drawn, pooled)),
@@ -173,10 +189,11 @@ class TMASSHead(MatchingHead):
 
 
 class TMASSConfig(XPoolConfig):
-    """Settings of T-MASS: X-Pool's, and three more.
+    """Settings of T-MASS: X-Pool's, and four more.
 
     support_weight: weight of the support loss; the release has 0.8 on MSR-VTT and 0 elsewhere.
     noise: `bank`, `fresh` or `none`, of the texts that are drawn in evaluation; training does not read it.
+    noise_prior: `uniform` on [0, 1), or `normal` with mean 0 and deviation 0.003 as released on LSMDC; in training too.
     released_evaluation: the leaking scores of the release instead of the honest ones, see `TMASSHead.similarity`.
     """
 
@@ -184,12 +201,14 @@ class TMASSConfig(XPoolConfig):
 
     support_weight: float = 0.8
     noise: str = "bank"
+    noise_prior: str = "uniform"
     released_evaluation: bool = False
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
         at_least("support_weight", self.support_weight, 0)
         one_of("noise", self.noise, ("bank", "fresh", "none"))
+        one_of("noise_prior", self.noise_prior, ("uniform", "normal"))
 
 
 class TMASS(RetrievalModel):
@@ -197,6 +216,12 @@ class TMASS(RetrievalModel):
 
     config_class = TMASSConfig
     head_class = TMASSHead
+    released_names = Names(
+        renamed=(*POOLING, (r"^stochastic\.std_branch\.linear_proj\.", "head.radius.")),
+        unused=r"^stochastic\.std_branch\.learnable_scalar$",
+        sizes=lambda weights: {"frames": weights["stochastic.std_branch.linear_proj.weight"].shape[1]},
+        settings={"padding": "released"},
+    )
 
 
 def require_pairs(texts: Texts, videos: Videos) -> None:

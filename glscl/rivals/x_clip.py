@@ -1,9 +1,10 @@
 """X-CLIP: sentence and words against video and frames, four scores of a pair at two grains each, averaged.
 
 X-CLIP (arXiv 2207.07285; xuguohai/X-CLIP, modules/modeling_xclip.py, `_loose_similarity` with seqTransf). The video
-vector is the mean of the frames after the temporal encoder; the frame branch takes CLIP's own frames. Where the
-release differs: it masks neither words nor frames in its softmaxes, so that padding takes part, and it trains with a
-batch of 300.
+vector is the mean of the frames after the temporal encoder; the two scores of single frames take CLIP's own, unless
+`frames_with_context` says otherwise: other heads with a temporal encoder read all frames after it. Where the release
+differs: it masks neither words nor frames in its softmaxes, so that padding takes part, as with the setting
+`padding: released`; and it trains with a batch of 300.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, require_features
-from glscl.config import RetrievalConfig
+from glscl.config import PaddingConfig
+from glscl.released import Names
 
 INVERSE_TEMPERATURE = 100.0  # of the softmax over scores; the release divides by a temperature of 0.01
 
@@ -72,7 +74,7 @@ class XCLIPHead(MatchingHead):
 
     embedding_types = Texts, Videos
 
-    def __init__(self, config: RetrievalConfig):
+    def __init__(self, config: PaddingConfig):
         super().__init__(config)
         self.video_sentence = nn.Parameter(torch.eye(config.width))
         self.frame_word = nn.Parameter(torch.eye(config.width))
@@ -89,6 +91,7 @@ class XCLIPHead(MatchingHead):
     def encode_texts(self, sentence: Tensor, words: Tensor, mask: Tensor) -> Texts:
         """sentence (texts, width), words (texts, words, width), mask (texts, words) -> the text embeddings."""
         require_features(words, mask, self.config.width, "word")
+        mask = self.read(mask)
         sentence, words = F.normalize(sentence.float(), dim=-1), F.normalize(words.float(), dim=-1) * mask[..., None]
         with full_precision(sentence):
             return Texts(sentence, words, sentence @ self.video_sentence, words @ self.frame_word, mask)
@@ -96,9 +99,15 @@ class XCLIPHead(MatchingHead):
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
         require_features(frames, mask, self.config.width, "frame")
-        context = F.normalize(self.temporal(frames, mask).float(), dim=-1)
-        video = F.normalize((context * mask[..., None]).sum(1), dim=-1)
-        return Videos(video, F.normalize(frames.float(), dim=-1) * mask[..., None], mask)
+        context = self.temporal(frames, mask).float()
+        video = F.normalize((F.normalize(context, dim=-1) * mask[..., None]).sum(1), dim=-1)
+        mask = self.read(mask)
+        own = context if self.config.frames_with_context else frames.float()
+        return Videos(video, F.normalize(own, dim=-1) * mask[..., None], mask)
+
+    def read(self, mask: Tensor) -> Tensor:
+        """Which words or frames the softmaxes read, (items, positions): the real ones, or all of them as released."""
+        return torch.ones_like(mask) if self.config.padding == "released" else mask
 
     def similarity(self, texts: Texts, videos: Videos) -> Tensor:
         """Mean of the four scores, (texts, videos)."""
@@ -121,10 +130,15 @@ class XCLIPHead(MatchingHead):
         return (self.frames_second(by_frame, no_frame) + self.words_second(by_word, no_word)) / 2
 
 
-class XClipConfig(RetrievalConfig):
-    """Settings of X-CLIP: CLIP's own, `temporal_layers`, and how many `words` and `frames` an item has at most."""
+class XClipConfig(PaddingConfig):
+    """Settings of X-CLIP: CLIP's own, `temporal_layers`, `padding`, and an item's most `words` and `frames`.
+
+    frames_with_context: the two scores of single frames read them after the temporal encoder; the release reads CLIP's.
+    """
 
     model_type = "x_clip"
+
+    frames_with_context: bool = False
 
 
 class XCLIP(RetrievalModel):
@@ -132,3 +146,20 @@ class XCLIP(RetrievalModel):
 
     config_class = XClipConfig
     head_class = XCLIPHead
+    released_names = Names(
+        renamed=(
+            (r"^global_mat_weight$", "head.video_sentence"),
+            (r"^local_mat_weight$", "head.frame_word"),
+            (r"^word_logit_weight$", "head.over_words.matrix"),
+            (r"^frame_logit_weight$", "head.over_frames.matrix"),
+            (r"^word_mat_weight$", "head.words_first.matrix"),
+            (r"^frame_mat_weight2$", "head.frames_second.matrix"),
+            (r"^frame_mat_weight$", "head.frames_first.matrix"),
+            (r"^word_mat_weight2$", "head.words_second.matrix"),
+        ),
+        sizes=lambda weights: {
+            "words": len(weights["word_logit_weight"]),
+            "frames": len(weights["frame_logit_weight"]),
+        },
+        settings={"padding": "released"},
+    )

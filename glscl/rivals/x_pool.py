@@ -1,8 +1,9 @@
 """X-Pool: a text attends to the frames of a video; its score is the cosine with the vector that it pooled.
 
-arXiv 2203.15086, layer6ai-labs/xpool. Where this departs from the release: padded frames get no weight (the release has
-no mask), the temporal encoder of the study runs first (`temporal_layers=0` is as released), and the output projection
-is applied to the frames, before they are pooled: the same vector, as the weights of the frames sum to 1.
+arXiv 2203.15086, layer6ai-labs/xpool. Where this departs from the release: absent frames get no weight (the release
+fills a short clip up to `frames` with its last frame, as with the setting `padding: released`), the temporal encoder of
+the study runs first (`temporal_layers=0` is as released), and the output projection is applied to the frames, before
+they are pooled: the same vector, as the weights of the frames sum to 1.
 """
 
 from typing import NamedTuple
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glscl.base import MatchingHead, RetrievalModel, full_precision, gram, pooled_length, require_features
-from glscl.config import RetrievalConfig, at_least
+from glscl.config import PaddingConfig, at_least
+from glscl.released import Names
 
 
 class Texts(NamedTuple):
@@ -124,6 +126,8 @@ class XPoolHead(MatchingHead):
     def encode_videos(self, frames: Tensor, mask: Tensor) -> Videos:
         """frames (videos, frames, width), mask (videos, frames) -> the video embeddings."""
         require_features(frames, mask, self.config.width, "frame")
+        if self.config.padding == "released":
+            frames, mask = repeat_last_frame(frames, mask, self.config.frames)
         frames = self.temporal(frames, mask).float()
         with full_precision(frames):
             return self.pooling.encode_videos(frames, mask)
@@ -145,8 +149,12 @@ class XPoolHead(MatchingHead):
         return pair_cosines(texts.sentence, self.pooling(texts.query, videos))
 
 
-class XPoolConfig(RetrievalConfig):
-    """Settings of X-Pool. pooling_dropout: in the pooling, while training; the release has 0.3, 0.4 on DiDeMo."""
+class XPoolConfig(PaddingConfig):
+    """Settings of X-Pool.
+
+    pooling_dropout: in the pooling, while training; the release has 0.3, 0.4 on DiDeMo.
+    padding: `released` counts the last frame of a short clip again, until there are `frames` of them.
+    """
 
     model_type = "x_pool"
 
@@ -159,16 +167,42 @@ class XPoolConfig(RetrievalConfig):
             raise ValueError(f"pooling_dropout must be below 1, got {self.pooling_dropout}; the release uses 0.3.")
 
 
+POOLING = (
+    (r"^pool_frames\.cross_attn\.q_proj\.", "head.pooling.query."),
+    (r"^pool_frames\.cross_attn\.k_proj\.", "head.pooling.key."),
+    (r"^pool_frames\.cross_attn\.v_proj\.", "head.pooling.value."),
+    (r"^pool_frames\.cross_attn\.out_proj\.", "head.pooling.out."),
+    (r"^pool_frames\.linear_proj\.", "head.pooling.linear."),
+    (r"^pool_frames\.layer_norm1\.", "head.pooling.norm_states."),
+    (r"^pool_frames\.layer_norm2\.", "head.pooling.norm_attended."),
+    (r"^pool_frames\.layer_norm3\.", "head.pooling.norm_pooled."),
+)
+
+
 class XPool(RetrievalModel):
     """CLIP's encoders under X-Pool's head."""
 
     config_class = XPoolConfig
     head_class = XPoolHead
+    released_names = Names(renamed=POOLING, settings={"padding": "released"})
 
 
 def pair_cosines(sentence: Tensor, pooled: Tensor) -> Tensor:
     """Cosines of sentence (texts, width) with a vector per pair, pooled (videos, texts, width) -> (texts, videos)."""
     return ((pooled * F.normalize(sentence, dim=-1)).sum(-1) / pooled.norm(dim=-1)).T
+
+
+def repeat_last_frame(frames: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Every video with at least `count` frames, all real: its last real frame stands where one was absent.
+
+    frames (videos, frames, width), mask (videos, frames) -> frames (videos, most, width), mask (videos, most), with the
+    larger of `count` and the given number of frames as `most`.
+    """
+    places = torch.arange(max(count, frames.shape[1]), device=frames.device)
+    real = F.pad(mask, (0, len(places) - frames.shape[1])).bool()
+    source = torch.where(real, places, (real * places).amax(1, keepdim=True))
+    rows = torch.arange(len(frames), device=frames.device)[:, None]
+    return frames[rows, source], torch.ones_like(source, dtype=mask.dtype)
 
 
 def _centred(vectors: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ class Evaluated:
     runs: of the selected epoch, one per test split. epochs: of other epochs. processed: after post-processing.
     scores: {split: (texts, videos)}, where they are kept. twins: {kind: (texts,)}, whether the true text scores higher
     than its twin. half: {dtype: what half precision changes}. by_depth: of a cross-encoder, as
-    `glscl.evaluation.reranking.rerank_report` gives it. seconds: measured.
+    `glscl.evaluation.reranking.rerank_report` gives it. logit_scale: inverse temperature of the trained model. seconds:
+    measured.
     """
 
     runs: list[Run]
@@ -82,6 +83,7 @@ class Evaluated:
     twins: dict[str, np.ndarray] = field(default_factory=dict)
     half: dict[str, dict] = field(default_factory=dict)
     by_depth: dict[int, dict] = field(default_factory=dict)
+    logit_scale: float = float("nan")
     seconds: float = 0.0
 
 
@@ -148,6 +150,7 @@ def evaluate_model(
     else:
         found = _scored(model, method, seed, galleries, keep, half)
         found.epochs = _other_epochs(folder, found.runs, galleries.splits["test"])
+    found.logit_scale = model.head.logit_scale.exp().item()
     found.seconds = time.perf_counter() - start
     return found
 

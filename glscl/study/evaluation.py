@@ -65,6 +65,12 @@ class Evaluation(NamedTuple):
         return {split: f"{texts:,} texts, {videos:,} videos" for split, texts, videos in counts}
 
     @property
+    def logit_scales(self) -> str:
+        """The inverse temperatures of the trained heads, in words."""
+        scales = sorted(self.rows["logit_scale"].dropna().unique())
+        return " to ".join(f"{scale:g}" for scale in dict.fromkeys((scales[0], scales[-1]))) if scales else "none"
+
+    @property
     def missing(self) -> int:
         """Videos of the corpus that are absent or unreadable."""
         return int(self.rows["missing"].iloc[0])
@@ -140,6 +146,8 @@ def evaluate_study(
     every["batch"] = every["method"].map({name: settings["train"]["batch_size"] for name, settings in trained.items()})
     every["variant"] = every["method"].map({name: each["model"].get("variant") for name, each in trained.items()})
     every["temporal_layers"] = every["method"].map(layers)
+    scales = {key: round(one.logit_scale, 2) for key, one in found.items()}
+    every["logit_scale"] = [scales.get(key) for key in zip(every["method"], every["seed"], strict=True)]
 
     seconds = {method: sum(found[method, seed].seconds for seed in seeds) for method in methods}
     measured = {"commit": commit(), "hardware": hardware()}

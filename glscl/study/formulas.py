@@ -10,7 +10,6 @@ from typing import NamedTuple
 from transformers import CLIPConfig
 
 from glscl.config import RetrievalConfig
-from glscl.rivals.dicosa import CONCEPTS
 from glscl.rivals.t_mass import TRIALS
 
 # Table I of GLSCL, arXiv 2405.12710, column FLOPs, printed in G: it equals thousands of multiply-accumulates per pair.
@@ -136,17 +135,17 @@ def drl(config: RetrievalConfig) -> Macs:
 
 def dicosa(config: RetrievalConfig) -> Macs:
     """Pooling as GLSCL's, concept by concept, and a net that weights the concepts of a pair; its input is linear."""
-    width, frames, size = config.width, config.frames, config.width // CONCEPTS
+    width, frames, size = config.width, config.frames, config.width // config.num_concepts
     logits = {"frame logits": frames * width}
     return Macs(
         {"hidden layer": width * 4 * size},
         temporal(config) | {"Gram matrices": frames**2 * width, "hidden layer": frames * width * 4 * size},
         logits
-        | {"products by concept": frames * width, "pooled lengths": CONCEPTS * frames**2}
-        | {"hidden layer": CONCEPTS * frames * 4 * size, "weights": CONCEPTS * 4 * size},
+        | {"products by concept": frames * width, "pooled lengths": config.num_concepts * frames**2}
+        | {"hidden layer": config.num_concepts * frames * 4 * size, "weights": config.num_concepts * 4 * size},
         logits
         | {"pooled vector": frames * width, "cosines": width}
-        | {"hidden layer": 2 * width * 4 * size, "weights": CONCEPTS * 4 * size},
+        | {"hidden layer": 2 * width * 4 * size, "weights": config.num_concepts * 4 * size},
     )
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import yaml
 
-LEVELS = ("", "profiles", "datasets", "methods")  # a later one replaces what an earlier one says
-OF_DATASETS = {"corpus", "inputs", "train", "model"}
+LEVELS = ("", "profiles", "datasets", "methods", "recipes")  # a later one replaces what an earlier one says
+OF_DATASETS = {"corpus", "inputs", "prepare", "train", "model"}
 OF_METHODS = {"head", "start", "train", "model"}
+OF_RECIPES = {"inputs", "prepare", "train", "model", "not_done", "source"}
+NO_RECIPE = "the authors give none"
 
 
 def resolve(sections: dict) -> dict:
@@ -21,7 +23,12 @@ def resolve(sections: dict) -> dict:
     replaces the general value, what a dataset says replaces both, and what `methods.<name>` says, which is `head`,
     `start`, `train` and `model`, replaces all of them. An entry `datasets.<name>` as a whole is the parameter
     `target_corpus`.
-    Raises ValueError where a key replaces nothing, as when it is misspelt.
+    A section `recipes.<dataset>` beside one `methods.<name>` has the last word: the authors' `train` and `model` of
+    this method replace what is said before, and may add settings of its head. The whole recipe is the parameter
+    `recipe`, {} where there is none or `use_recipes` is false. Without a method the section is the parameter
+    `recipes`, {method: recipe}.
+    Raises ValueError where a key replaces nothing, as when it is misspelt, and where the recipe wants other inputs than
+    the section `inputs` has (`require_prepared`).
     """
     parameters: dict = {}
     for level in LEVELS:
@@ -33,11 +40,63 @@ def resolve(sections: dict) -> dict:
                 entries = _known(section, value, OF_METHODS)
             elif level == "datasets" and len(rest) == 1:
                 entries = {"target_corpus": _known(section, value, OF_DATASETS)}
+            elif level == "recipes":
+                entries = {"recipes": value}
             else:
                 entries = {section.rpartition(".")[2]: value}
             for name, entry in entries.items():
                 parameters[name] = _replaced(parameters.get(name), entry, section)
+    methods, datasets = (
+        [s.partition(".")[2] for s in sections if s.startswith(f"{k}.")] for k in ("methods", "recipes")
+    )
+    if methods and datasets:
+        recipes, used = parameters.pop("recipes"), parameters.pop("use_recipes", True)
+        parameters["recipe"] = recipe = recipe_of(recipes, methods[0]) if used else {}
+        require_prepared(datasets[0], {methods[0]: recipe}, parameters.get("inputs", {}))
+        for part in ("train", "model"):
+            parameters[part] = parameters.get(part, {}) | recipe.get(part, {})
     return parameters
+
+
+def recipe_of(recipes: dict, method: str) -> dict:
+    """The authors' recipe of a method, from the recipes of one dataset, {method: recipe}; {} where there is none.
+
+    Raises ValueError for a recipe of any other form.
+    """
+    recipe = recipes.get(method, NO_RECIPE)
+    if recipe == NO_RECIPE:
+        return {}
+    if not isinstance(recipe, dict):
+        raise ValueError(f"the recipe of {method} should be a mapping or {NO_RECIPE!r}, got {recipe!r}; correct it.")
+    return _known(f"the recipe of {method}", recipe, OF_RECIPES)
+
+
+def require_prepared(dataset: str, recipes: dict, inputs: dict, prepare: dict | None = None) -> None:
+    """Raise ValueError where recipes want the corpus prepared in another way: it is prepared once for all methods.
+
+    recipes: of this dataset, {method: recipe}. inputs, prepare: the sections of params.yaml that the corpus is prepared
+    by; what they lack is not compared.
+    """
+    given = {"inputs": inputs, "prepare": prepare or {}}
+    places = {part: f"datasets.{dataset}.{part}" for part in given}
+    changes: dict[str, list[str]] = {}
+    for method in recipes:
+        recipe = recipe_of(recipes, method)
+        wanted = [
+            f"-S {places[part]}.{name}={value}"
+            for part, values in given.items()
+            for name, value in recipe.get(part, {}).items()
+            if values.get(name, value) != value
+        ]
+        if wanted:
+            changes.setdefault(" ".join(wanted), []).append(method)
+    if changes:
+        remedies = "; ".join(f"{', '.join(names)} with {options}" for options, names in changes.items())
+        raise ValueError(
+            f"the authors prepare {dataset} in another way than the corpus is prepared once for all methods: run "
+            f"{remedies} (methods that differ in a run of their own), or add -S use_recipes=false to train every head "
+            "under the schedule of the dataset."
+        )
 
 
 def _replaced(general, special, section: str):
@@ -66,6 +125,9 @@ def declared_by_stage(root: Path, name: str, items: dict) -> dict:
         raise ValueError(f"dvc.yaml has no stage {stage!r}, which DVC_STAGE names; its stages are {[*stages]}")
     for dataset, entry in params.get("datasets", {}).items():
         _known(f"datasets.{dataset}", entry, OF_DATASETS)
+    for dataset, recipes in params.get("recipes", {}).items():
+        for method in _known(f"recipes.{dataset}", recipes, params["methods"]):
+            recipe_of(recipes, method)
 
     def value(found: re.Match) -> str:
         kind, _, item = found[1].partition(".")
@@ -135,15 +197,19 @@ def defaults(notebook: Path) -> dict:
 def check_known(notebook: Path, parameters: dict) -> None:
     """Raise ValueError where a parameter, or a key of a section, is not in the notebook's `parameters` cell.
 
-    Papermill would only warn. Where the default is empty, as for a corpus, any key is taken.
+    Papermill would only warn. Where the default is empty, as for a corpus, any key is taken, and a recipe may add keys.
     """
-    known = defaults(notebook)
+    known, recipe = defaults(notebook), parameters.get("recipe", {})
     if unknown := sorted(parameters.keys() - known.keys()):
         unknown, names = ", ".join(unknown), ", ".join(sorted(known))
         raise ValueError(f"{notebook.name} has no parameter {unknown} (misspelt?); its parameters are {names}")
     for name, value in parameters.items():
-        if isinstance(value, dict) and isinstance(known[name], dict) and name not in ("corpus", "methods"):
+        if (
+            isinstance(value, dict)
+            and isinstance(known[name], dict)
+            and name not in ("corpus", "methods", "recipe", "recipes")
+        ):
             try:
-                _known(name, value, known[name])
+                _known(name, value, known[name] | recipe.get(name, {}))
             except ValueError as error:
                 raise ValueError(f"{notebook.name}: {error}") from None

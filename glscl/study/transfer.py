@@ -111,7 +111,7 @@ class Study:
             elif transfer["target"] != dataset:
                 same_clip = {name: inputs[name] for name in ("clip", "backbone")}
                 preparation = {"corpus": target_corpus["corpus"], "inputs": target_corpus["inputs"] | same_clip}
-                videos = {transfer["target"]: preparation | prepare | check}
+                videos = {transfer["target"]: preparation | prepare | target_corpus["prepare"] | check}
                 own = {name: target_corpus[name] for name in own}
         folders = Folders.of(profile, dataset)
         study = cls(

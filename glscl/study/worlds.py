@@ -32,8 +32,8 @@ SUBJECT = "glscl"
 class Study:
     """What is asked: heads that were trained on `dataset` are trained in every world, at the rate chosen there.
 
-    world: settings of `Facets` that the dataset has. changed: {world: those that it has instead}. trained: folder of
-    the dataset's heads. scratch: of the worlds and their heads.
+    world: settings of `Facets` that the dataset has. changed: {world: those that it has instead; `train` among them
+    holds settings of training}. trained: folder of the dataset's heads. scratch: of the worlds and their heads.
     """
 
     dataset: str
@@ -57,6 +57,10 @@ class Study:
         scratch = UNFINISHED / "worlds" / profile / dataset
         return cls(dataset, corpus, worlds["changed"], worlds["heads"], worlds["seeds"], trained, scratch)
 
+    def facets(self, name: str) -> Facets:
+        """What a world is made of."""
+        return Facets(**(self.world | {key: value for key, value in self.changed[name].items() if key != "train"}))
+
 
 class Found(NamedTuple):
     """Of one world: ceilings as `World.ceilings` gives them, hits at rank 1 by head (seeds, texts), 100 or 0.
@@ -73,8 +77,8 @@ class Found(NamedTuple):
 def run(study: Study) -> dict[str, Found]:
     """Build every world, train every head in it with every seed, and evaluate all: {world: found}."""
     ceilings = {}
-    for name, instead in study.changed.items():
-        ceilings[name] = build(Facets(**(study.world | instead)), study.scratch / name).ceilings()
+    for name in study.changed:
+        ceilings[name] = build(study.facets(name), study.scratch / name).ceilings()
     jobs = list(product([study], study.changed, study.heads, study.seeds))
     hits: dict[tuple[str, str], list] = {}
     for (_, name, head, _), found in zip(jobs, one_thread_each(trained_hits, jobs), strict=True):
@@ -91,14 +95,15 @@ def run(study: Study) -> dict[str, Found]:
 
 def opened(study: Study, name: str) -> PreparedCorpus:
     """A world as it was written."""
-    words = Facets(**(study.world | study.changed[name])).words
-    return PreparedCorpus.open(study.scratch / name, str(study.scratch / name / "clip"), "frozen", words)
+    clip = str(study.scratch / name / "clip")
+    return PreparedCorpus.open(study.scratch / name, clip, "frozen", study.facets(name).words)
 
 
 def trained_hits(study: Study, name: str, head: str, seed: int) -> np.ndarray:
     """100 where a head that was trained in a world finds a test text's video first, else 0: (texts,)."""
     settings, corpus = json.loads((study.trained / head / "settings.json").read_text()), opened(study, name)
-    train = TrainSettings(**(settings["train"] | {"keep_epochs": False, "keep_steps": ()}))
+    own = {"keep_epochs": False, "keep_steps": ()} | study.changed[name].get("train", {})
+    train = TrainSettings(**(settings["train"] | own))
     model = {key: value for key, value in settings["model"].items() if key not in ("frames", "words")}
     folder = study.scratch / "models" / name / head / str(seed)
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):  # a line per epoch would bury the page

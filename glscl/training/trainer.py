@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,14 @@ from glscl.files import write_table
 from glscl.metrics import retrieval_metrics
 from glscl.rivals.cross_encoder import CrossEncoder, rerank
 from glscl.scoring import similarity_matrix
+from glscl.training.bert_adam import (
+    BertAdam,
+    clamp_logit_scale,
+    half_features,
+    prepare_clip,
+    released_learning_rate_factor,
+    to_half,
+)
 
 CANDIDATES = 20  # of each text, that a cross-encoder orders on validation
 GAIN = 0.5  # points of R@1 on validation that count as a gain
@@ -35,12 +44,16 @@ class TrainSettings:
     """How a run is trained.
 
     epochs: passes over all captions. batch_size: pairs of text and video per step.
-    lr_new: peak learning rate of the head. lr_clip: of CLIP and of the logit scale.
-    weight_decay: of AdamW, on matrices only. warmup: share of all steps with a rising rate; a cosine to 0 follows.
-    clip_grad: largest norm of the gradient. backbone: `frozen`, `finetuned`, or `scratch` (finetuned from random).
+    lr_new: peak learning rate of the head. lr_clip: of CLIP. lr_scale: of the logit scale; None: lr_clip.
+    weight_decay: of AdamW, on matrices only; with `released`, on all but biases. warmup: share of all steps with a
+    rising rate; a cosine to 0 follows. clip_grad: largest norm of the gradient. backbone: `frozen`, `finetuned`, or
+    `scratch` (finetuned from random).
     keep_epochs: keep the weights of every epoch, for the row that is selected on the test split, as releases do.
     keep_steps: keep the weights after these steps too.
     patience: epochs without a gain of `GAIN` on validation after which training stops; 0 trains all epochs.
+    optimizer: `adamw`, or `released`: optimiser, schedule and float16 weights of CLIP as in the CLIP4Clip family's
+    releases, see `glscl.training.bert_adam`. A learning rate does not mean the same in both. betas: how much of the
+    mean of the gradient and of its square a step keeps.
     """
 
     epochs: int
@@ -54,16 +67,27 @@ class TrainSettings:
     keep_epochs: bool = False
     keep_steps: tuple[int, ...] = ()
     patience: int = 0
+    lr_scale: float | None = None
+    optimizer: str = "adamw"
+    betas: tuple[float, float] = (0.9, 0.98)
 
     def __post_init__(self):
         for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0), ("patience", 0)):
             at_least(name, getattr(self, name), low)
-        for name in ("lr_new", "lr_clip", "clip_grad"):
+        for name in ("lr_new", "lr_clip", "clip_grad", *(["lr_scale"] if self.lr_scale is not None else [])):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; correct it in params.yaml.")
         if not self.warmup < 1:
             raise ValueError(f"warmup is a share of all steps below 1, got {self.warmup}; correct it in params.yaml.")
         one_of("backbone", self.backbone, ("frozen", "finetuned", "scratch"))
+        one_of("optimizer", self.optimizer, ("adamw", "released"))
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two shares below 1, got {self.betas}; the releases use 0.9 and 0.98.")
+
+    @property
+    def half(self) -> bool:
+        """Whether CLIP is trained in float16."""
+        return self.optimizer == "released" and self.backbone != "frozen"
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -75,12 +99,18 @@ def learning_rate_factor(step: int, steps: int, warmup: float) -> float:
 
 
 def parameter_groups(model: RetrievalModel, settings: TrainSettings) -> list[dict]:
-    """Groups by learning rate and weight decay; vectors and scalars (norms, biases, logit scale) are not decayed."""
+    """Groups by learning rate and weight decay; vectors and scalars (norms, biases, logit scale) are not decayed.
+
+    With the released optimiser only biases are not: its releases exempt norms by a name that CLIP's norms do not have.
+    """
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            peak = settings.lr_clip if name.startswith("clip.") or "logit_scale" in name else settings.lr_new
-            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            peak = settings.lr_clip if name.startswith("clip.") else settings.lr_new
+            if "logit_scale" in name:
+                peak = settings.lr_clip if settings.lr_scale is None else settings.lr_scale
+            decayed = "bias" not in name if settings.optimizer == "released" else parameter.ndim > 1
+            decay = settings.weight_decay if decayed else 0.0
             groups.setdefault((peak, decay), []).append(parameter)
     return [{"params": group, "peak": peak, "weight_decay": decay} for (peak, decay), group in groups.items()]
 
@@ -132,7 +162,13 @@ def train(
         raise ValueError(f"training runs in one process, got {accelerator.num_processes}; start it without a launcher.")
     model.clip.requires_grad_(settings.backbone != "frozen")
     model.clip.logit_scale.requires_grad_(False)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings), lr=0.0, betas=(0.9, 0.98), eps=1e-6)
+    if settings.half:
+        prepare_clip(model.clip)
+    groups, betas = parameter_groups(model, settings), tuple(settings.betas)
+    if settings.optimizer == "released":
+        optimizer = BertAdam(groups, betas=betas, eps=1e-6, max_norm=settings.clip_grad)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-6)
     shuffle = torch.Generator()
     loader = DataLoader(
         data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=lambda batch: batch
@@ -153,7 +189,11 @@ def train(
         ) as bar:
             keep = _Kept(folder, trained, settings.keep_steps)
             terms = _epoch(accelerator, model, optimizer, bar, settings, epoch * len(loader), steps, keep)
+        if settings.half:
+            model.clip.float()  # validation is what evaluation will compute with these weights
         score = recall_at_1(model, validation)
+        if settings.half:
+            to_half(model.clip)
         best = max((row["val_r1"] for row in curve), default=-1.0)
         curve.append({"seed": seed, "epoch": epoch + 1, "step": (epoch + 1) * len(loader)} | terms)
         curve[-1]["val_r1"] = score
@@ -165,6 +205,8 @@ def train(
         print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
     save_file(selected, folder / "selected.safetensors")
     save_file(_weights(trained), folder / "last.safetensors")
+    if settings.half:
+        model.clip.float()
     rows = pd.DataFrame(curve)
     write_table(folder / "clock.csv", rows[["seed", "epoch", *CLOCK]])
     write_table(folder / "curve.csv", rows.drop(columns=CLOCK))
@@ -200,15 +242,19 @@ def _mix(seed: int, epoch: int) -> int:
 
 def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps: int, keep: _Kept) -> dict[str, float]:
     model.train()
+    released = settings.optimizer == "released"
+    schedule = released_learning_rate_factor if released else learning_rate_factor
     sums: dict[str, float] = {}
     start = waited = time.perf_counter()
     waiting = 0.0
     for number, batch in enumerate(batches, 1):
         waiting += time.perf_counter() - waited
-        factor = learning_rate_factor(before + number - 1, steps, settings.warmup)
+        factor = schedule(before + number - 1, steps, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        with accelerator.autocast():
+        if settings.half:
+            batch = half_features(model, batch)
+        with nullcontext() if released else accelerator.autocast():
             loss = model.loss(encode_texts(model, batch), encode_videos(model, batch))
         if not torch.isfinite(loss["total"]):
             values = {name: term.item() for name, term in loss.items()}
@@ -217,6 +263,8 @@ def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps:
         accelerator.backward(loss["total"])
         accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
         optimizer.step()
+        if released:
+            clamp_logit_scale(model)
         if before + number in keep.steps:
             keep.write(before + number)
         sums = {name: sums.get(name, 0.0) + term.item() for name, term in loss.items()}

@@ -1,11 +1,14 @@
 """T-MASS: the best of twenty drawn texts, its radius, its support loss, its settings, and the leak of the release."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from glscl.base import take
+from glscl.methods import METHODS
 from glscl.rivals.t_mass import TRIALS, VIDEO, draw_noise, noise_seeds
+from tests.released import reference
 from tests.rivals.formulas import encode, linear, pairs, pooled_video
 
 
@@ -36,13 +39,16 @@ def drawn_texts(head, pair, seed):
     if head.config.noise == "fresh":
         summed = F.normalize(pair.frames, dim=-1).sum(0, keepdim=True)
         noise = (noise + bank(noise_seeds(summed).item() + VIDEO)).remainder(1)
+    if head.config.noise_prior == "normal":
+        noise = torch.distributions.Normal(0, 0.003).icdf(noise)
     return pair.sentence + radius(head, pair) * noise
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("noise_prior", ["uniform", "normal"])
 @pytest.mark.parametrize("noise", ["bank", "fresh", "none"])
-def test_the_score_is_that_of_the_best_drawn_text(make, features, noise):
-    head = make(noise=noise)
+def test_the_score_is_that_of_the_best_drawn_text(make, features, noise, noise_prior):
+    head = make(noise=noise, noise_prior=noise_prior)
     texts, videos = encode(head, features)
     expected = torch.empty(5, 7)
     for (i, j), pair in pairs(head, features).items():
@@ -138,6 +144,36 @@ def test_the_loss_follows_its_formula(make, features, contrastive):
         torch.testing.assert_close(terms["total"], terms["contrastive"] + terms["support"])
 
 
+@torch.no_grad()
+def test_normal_noise_is_finite_where_a_draw_is_zero(make, features, monkeypatch):
+    monkeypatch.setattr("glscl.rivals.t_mass.draw_noise", lambda seed, width: torch.zeros(TRIALS, width))
+    head = make(noise_prior="normal")
+    assert head.similarity(*encode(head, features)).isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", reference.CASES)
+def test_the_leak_and_the_normal_noise_are_those_of_the_release(case):
+    made = reference.about("t_mass")
+    with np.load(reference.FOLDER / "t_mass.npz") as file:
+        stored = {
+            name: torch.tensor(file[f"{case}.{name}"]) for name in ("released_evaluation.scores", "normal.scores")
+        }
+        loss = float(file[f"{case}.normal.loss"])
+    inputs = reference.batch(case)
+    for settings, name in (
+        ({"released_evaluation": True}, "released_evaluation.scores"),
+        ({"noise_prior": "normal"}, "normal.scores"),
+    ):
+        model = METHODS["t_mass"].from_released(reference.weights(made["shapes"]), **made["settings"], **settings)
+        texts = model.encode_texts(inputs["token_ids"], inputs["token_mask"])
+        videos = model.encode_videos(inputs["frames"], inputs["frame_mask"])
+        torch.testing.assert_close(model.similarity(texts, videos), stored[name], atol=reference.BOUND, rtol=0)
+    torch.manual_seed(0)
+    total = model.train().loss(texts, videos)["total"]  # of the last model, with normal noise
+    assert total.item() == pytest.approx(loss, rel=reference.BOUND)
+
+
 def test_the_noise_of_a_text_survives_rounding_and_differs_between_texts():
     sentence = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
     seeds = noise_seeds(sentence)
@@ -170,6 +206,7 @@ def test_what_cannot_be_paired_is_refused(make, features, settings, call, messag
         ({"pooling_dropout": -0.1}, "pooling_dropout must be a number of at least 0"),
         ({"support_weight": -1}, "support_weight must be a number of at least 0"),
         ({"noise": "normal"}, "noise must be one of bank, fresh, none, got 'normal'"),
+        ({"noise_prior": "gauss"}, "noise_prior must be one of uniform, normal, got 'gauss'"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, settings, message):

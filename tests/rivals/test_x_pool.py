@@ -1,4 +1,4 @@
-"""X-Pool: the pooled vector of the release, the exact form that never pools a pair, and dropout."""
+"""X-Pool: the pooled vector of the release, the exact form that never pools a pair, dropout, and released weights."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from glscl.methods import METHODS
+from tests.released import reference
 from tests.rivals.formulas import encode, pooled_video, score_table
 
 
@@ -72,3 +73,45 @@ def test_dropout_acts_while_training_on_three_tenths_and_keeps_the_mean(head, fe
         draws = torch.stack([head.pooling(texts.query, videos) for _ in range(400)])
     assert ((draws - attended).abs() < 1e-6).float().mean().item() == pytest.approx(0.3, abs=0.005)
     assert (draws.mean(0) - plain).abs().mean() < 0.05 * (plain - attended).abs().mean()
+
+
+def filled(features, count):
+    """The videos with `count` frames, all real: their last real frame again where one was absent."""
+    videos = []
+    for frames, real in zip(features["frames"], features["frame_mask"].bool(), strict=True):
+        own = frames[real]
+        videos.append(torch.cat([own, own[-1:].expand(count - len(own), -1)]))
+    return features | {"frames": torch.stack(videos), "frame_mask": torch.ones(len(videos), count).long()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["x_pool", "t_mass"])
+def test_as_released_a_short_clip_repeats_its_last_frame(make_head, features, method):
+    masked, released = (make_head(method, spread=0.2, padding=padding) for padding in ("masked", "released"))
+    released.load_state_dict(masked.state_dict())
+    expected = masked.similarity(*encode(masked, filled(features, 8)))
+    torch.testing.assert_close(released.similarity(*encode(released, features)), expected, atol=1e-5, rtol=0)
+    assert (masked.similarity(*encode(masked, features)) - expected).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "settings", "message"),
+    [
+        ("x_pool", {}, {"temporal_layers": 2}, "temporal_layers is 0 in the weights, got 2; leave the setting out"),
+        ("t_mass", {}, {"frames": 12}, "frames is 4 in the weights, got 12; leave the setting out"),
+        ("x_pool", {"pool_frames.linear_proj.bias": None}, {}, "head.pooling.linear.bias"),
+        ("x_pool", {"stochastic.std_branch.linear_proj.bias": torch.zeros(64)}, {}, "stochastic.std_branch"),
+        ("t_mass", {"stochastic.std_branch.linear_proj.weight": None}, {}, "linear_proj.weight, which is missing here"),
+    ],
+)
+def test_released_weights_that_contradict_a_setting_or_are_incomplete_are_refused(method, change, settings, message):
+    weights = reference.weights(reference.about(method)["shapes"]) | change
+    weights = {name: value for name, value in weights.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        METHODS[method].from_released(weights, **settings)
+
+
+@pytest.mark.parametrize(("method", "frames"), [("x_pool", 12), ("t_mass", 4)])
+def test_released_weights_tell_the_sizes(method, frames):
+    config = METHODS[method].from_released(reference.weights(reference.about(method)["shapes"])).config
+    assert (config.width, config.frames, config.temporal_layers, config.padding) == (64, frames, 0, "released")

@@ -75,6 +75,32 @@ def test_a_matrix_stage_gets_what_it_declares(small):
         parameters.declared_by_stage(root, "train@clips-glscl", items)
 
 
+def test_the_recipe_of_the_method_has_the_last_word_and_may_add_settings():
+    recipes = {
+        "glscl": {"train": {"lr": 0.3, "betas": [0.9, 0.98]}, "not_done": ["crops"]},
+        "mean": "the authors give none",
+    }
+    sections = {"recipes.clips": recipes, **GENERAL, "use_recipes": True}
+    for method, train in (
+        ("glscl", {"epochs": 1, "lr": 0.3, "betas": [0.9, 0.98]}),
+        ("mean", {"epochs": 1, "lr": 0.1}),
+    ):
+        found = parameters.resolve(sections | {f"methods.{method}": {"head": "glscl", "train": {"epochs": 1}}})
+        assert found["train"] == train
+        assert found["recipe"] == parameters.recipe_of(recipes, method)
+        assert not {"recipes", "use_recipes"} & found.keys()
+    assert parameters.resolve(sections)["recipes"] == recipes
+
+
+def test_a_misspelt_recipe_stops_every_stage(small):
+    root = small()
+    params = (root / "params.yaml").read_text()
+    for recipes, words in (("{glsl: {}}", "got glsl"), ("{glscl: {trian: {}}}", "got trian")):
+        (root / "params.yaml").write_text(f"{params}recipes: {{clips: {recipes}}}\n")
+        with pytest.raises(ValueError, match=words):
+            parameters.declared_by_stage(root, "train@clips-glscl", {"dataset": "clips", "method": "glscl"})
+
+
 @pytest.mark.slow
 def test_dvc_and_the_stage_read_the_same_parameters():
     from dvc.repo import Repo

@@ -162,7 +162,7 @@ def opened(bundled, near, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer.facets, "build", build)
     monkeypatch.setattr(transfer, "prepare", prepare)
     monkeypatch.setattr(transfer, "encode", lambda folder, inputs: None)
-    far = {"corpus": {"folder": "videos"}, "train": {"batch_size": 4}, "model": {"num_queries": 3}}
+    far = {"corpus": {"folder": "videos"}, "prepare": {}, "train": {"batch_size": 4}, "model": {"num_queries": 3}}
     far |= {"inputs": {"clip": "another", "backbone": "finetuned", "frames": 3, "words": 9}}
 
     def open_study(dataset, inputs=None, **changes):

@@ -32,16 +32,21 @@ def model(corpus):
 
 @pytest.fixture
 def run(corpus, model):
-    """run(folder, captions_per_video=2, **settings) -> a model that was trained with seed 0, and its curve."""
+    """run(folder, captions_per_video=2, videos=None, **settings) -> a model trained with seed 0, and its curve.
+
+    videos: train on so many alone, with one caption each.
+    """
     start = {name: weight.clone() for name, weight in model.state_dict().items()}
 
-    def call(folder, captions_per_video=2, **changed):
+    def call(folder, captions_per_video=2, videos=None, **changed):
         settings = TrainSettings(**(SETTINGS | changed))
         model.load_state_dict(start)
         prepared = dataclasses.replace(
             corpus["prepared"], backbone=settings.backbone, captions_per_video=captions_per_video
         )
-        train(model, prepared.split("train"), prepared.split("val"), settings, 0, folder, progress=False)
+        data = prepared.split("train")
+        data = data.sample(videos) if videos else data
+        train(model, data, prepared.split("val"), settings, 0, folder, progress=False)
         return model, pd.read_csv(folder / "curve.csv")
 
     return call
@@ -89,6 +94,26 @@ def test_two_learning_rates_and_no_decay_of_vectors(model):
     assert rates[id(named["clip.text_model.final_layer_norm.weight"])] == (1e-4, 0.0)
     assert rates[id(named["head.logit_scale"])] == (1e-4, 0.0)
     assert rates[id(named["head.local.queries"])] == (1e-3, 0.2)
+
+
+def test_the_logit_scale_may_have_a_rate_of_its_own(model):
+    settings = TrainSettings(**(SETTINGS | {"backbone": "finetuned", "lr_scale": 0.5}))
+    scale = model.head.logit_scale
+    peaks = [group["peak"] for group in parameter_groups(model, settings) if any(p is scale for p in group["params"])]
+    assert peaks == [0.5]
+
+
+def test_the_released_optimiser_decays_all_but_biases(model):
+    settings = TrainSettings(**(SETTINGS | {"backbone": "finetuned", "optimizer": "released"}))
+    rates = {}
+    for group in parameter_groups(model, settings):
+        rates |= {id(p): (group["peak"], group["weight_decay"]) for p in group["params"]}
+    named = dict(model.named_parameters())
+    for name in ("clip.text_model.final_layer_norm.weight", "head.logit_scale", "clip.text_projection.weight"):
+        assert rates[id(named[name])] == (1e-4, 0.2), name
+    assert rates[id(named["clip.text_model.final_layer_norm.bias"])] == (1e-4, 0.0)
+    assert rates[id(named["head.local.decoder.layers.0.norm1.weight"])] == (1e-3, 0.2)
+    assert rates[id(named["head.local.decoder.layers.0.self_attn.in_proj_bias"])] == (1e-3, 0.0)
 
 
 def test_training_learns_and_leaves_a_frozen_clip_alone(corpus, run, tmp_path):
@@ -181,6 +206,49 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_stop(run, tmp_path, e
         assert not list(folder.glob("epoch-*"))
 
 
+def test_released_training_moves_a_clip_in_float16_and_resumes_to_the_same_numbers(corpus, run, tmp_path, epochs):
+    changed = {"optimizer": "released", "backbone": "finetuned", "epochs": 2, "lr_clip": 1e-5}
+    changed |= {"batch_size": 4, "videos": 12}  # few, as float16 is slow on most processors
+    trained, curve = run(tmp_path / "one", **changed)
+    last = weights(tmp_path / "one")
+    start = {f"clip.{name}": weight for name, weight in corpus["clip"].state_dict().items()}
+    half = {name for name, weight in last.items() if weight.dtype == torch.float16}
+    assert {"clip.text_projection.weight", "clip.vision_model.encoder.layers.0.mlp.fc1.bias"} <= half
+    assert all(name.startswith("clip.") and "norm" not in name and "embed" not in name for name in half)
+    for name in ("clip.text_projection.weight", "clip.vision_model.encoder.layers.0.mlp.fc1.weight"):
+        assert not torch.equal(last[name], start[name].half()), name
+    patches = "clip.vision_model.embeddings.patch_embedding.weight"
+    assert patches not in last
+    assert torch.equal(trained.state_dict()[patches].cpu(), start[patches])
+
+    # What is left is a model in float32 that holds the same numbers and scores as it did on validation.
+    assert {weight.dtype for weight in trained.parameters()} == {torch.float32}
+    assert all(torch.equal(trained.state_dict()[name].cpu(), weight.float()) for name, weight in last.items())
+    trained.load_state_dict(trained.state_dict() | weights(tmp_path / "one", "selected"))
+    found = recall_at_1(trained, corpus["prepared"].split("val"))
+    assert found == pytest.approx(curve["val_r1"].max(), abs=1e-6)
+
+    epochs.stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", **changed)
+    epochs.stop = None
+    run(tmp_path / "stopped", **changed)
+    for name in ("selected", "last"):
+        assert_equal(weights(tmp_path / "one", name), weights(tmp_path / "stopped", name))
+
+
+def test_over_a_frozen_clip_the_released_optimiser_trains_the_head_in_float32(corpus, model, run, tmp_path):
+    start = {name: weight.clone() for name, weight in model.named_parameters()}
+    run(tmp_path, epochs=1, optimizer="released", keep_steps=(1, 3))
+    first, last = weights(tmp_path, "after-000001"), weights(tmp_path)
+    assert {weight.dtype for weight in last.values()} == {torch.float32}
+    assert not any(name.startswith("clip.") for name in last)
+    moved = {name for name, weight in last.items() if not torch.equal(weight, start[name])}
+    assert "head.local.queries" in moved
+    for name in last.keys() - {"head.logit_scale"}:  # the rate of the first step is 0
+        assert torch.equal(first[name], start[name]), name
+
+
 def test_a_run_whose_clean_up_is_stopped_is_complete(run, tmp_path, monkeypatch, epochs):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
@@ -197,11 +265,26 @@ def test_a_run_whose_clean_up_is_stopped_is_complete(run, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 0), ("batch_size", 1), ("lr_new", 0), ("warmup", 1.0), ("backbone", "frosen"), ("clip_grad", -1)],
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("lr_new", 0),
+        ("warmup", 1.0),
+        ("backbone", "frosen"),
+        ("clip_grad", -1),
+        ("betas", (0.9, 1.0)),
+    ],
 )
 def test_a_setting_out_of_range_is_named(name, value):
     with pytest.raises(ValueError, match=name):
         TrainSettings(**(SETTINGS | {name: value}))
+
+
+def test_an_unknown_optimizer_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^optimizer must be one of adamw, released, got 'sgd'; correct the spelling.$"
+    ):
+        TrainSettings(**(SETTINGS | {"optimizer": "sgd"}))
 
 
 def test_a_batch_larger_than_the_data_is_refused(run, tmp_path):
