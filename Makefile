@@ -22,7 +22,7 @@ help:
 inputs: .venv/.installed
 	@test data -nt data.dvc || dvc pull --quiet data.dvc
 
-reproduce: inputs  ## run the pipeline in its quick profile, some 15 minutes on 2 cores, and check its results
+reproduce: inputs  ## run the pipeline in its quick profile, 15 to 30 minutes on 2 cores, and check its results
 	@python -m glscl.study.pipeline quick
 
 study: inputs  ## run the full profile, whose results the repository holds: hours on 2 cores, resumable

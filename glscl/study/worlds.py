@@ -32,7 +32,7 @@ SUBJECT = "glscl"
 class Study:
     """What is asked: heads that were trained on `dataset` are trained in every world, at the rate chosen there.
 
-    world: settings of `Facets` that the dataset has. changed: {world: those that it has instead; `train` among them
+    world: settings of `Facets` that the dataset has. changed: {world: those that it has instead; `training` among them
     holds settings of training}. trained: folder of the dataset's heads. scratch: of the worlds and their heads.
     """
 
@@ -59,7 +59,7 @@ class Study:
 
     def facets(self, name: str) -> Facets:
         """What a world is made of."""
-        return Facets(**(self.world | {key: value for key, value in self.changed[name].items() if key != "train"}))
+        return Facets(**(self.world | {key: value for key, value in self.changed[name].items() if key != "training"}))
 
 
 class Found(NamedTuple):
@@ -102,7 +102,7 @@ def opened(study: Study, name: str) -> PreparedCorpus:
 def trained_hits(study: Study, name: str, head: str, seed: int) -> np.ndarray:
     """100 where a head that was trained in a world finds a test text's video first, else 0: (texts,)."""
     settings, corpus = json.loads((study.trained / head / "settings.json").read_text()), opened(study, name)
-    own = {"keep_epochs": False, "keep_steps": ()} | study.changed[name].get("train", {})
+    own = {"keep_epochs": False, "keep_steps": ()} | study.changed[name].get("training", {})
     train = TrainSettings(**(settings["train"] | own))
     model = {key: value for key, value in settings["model"].items() if key not in ("frames", "words")}
     folder = study.scratch / "models" / name / head / str(seed)
