@@ -24,7 +24,7 @@ NAMES = {
     "x_pool": "X-Pool, as published",
     "x_pool_temporal": "X-Pool",
     "x_clip": "X-CLIP",
-    "x_clip_all_temporal": "X-CLIP, all frames in context",
+    "x_clip_all_temporal": "X-CLIP in context",
     "drl": "DRL",
     "dicosa": "DiCoSA",
     "glccl": "GLCCL",
