@@ -33,7 +33,7 @@ verify: .venv/.installed  ## are the results here the committed ones? PROFILE=qu
 	@python -m glscl.study.verify $(PROFILE)
 
 test: inputs  ## run all tests but the whole pipeline's
-	@python -m pytest
+	@python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-pipeline: inputs  ## run every notebook on a small corpus, and open the report in a browser
 	@python -m pytest -m pipeline

@@ -1,39 +1,63 @@
 """For people who just want to use a trained model: sentences and files in, embeddings and search out."""
 
+import hashlib
+import os
+import time
 import warnings
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from operator import index as whole_number
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig
 
 from glscl.base import RetrievalModel, joined, load_backbone
 from glscl.config import at_least
-from glscl.data.decoding import VideoError, decode_frames
+from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.data.processor import Processor
+from glscl.data.video_files import ENDINGS
 from glscl.methods import METHODS
 from glscl.scoring import encode_all, top_k
+from glscl.video_index import ROWS, Entry, VideoIndex
 
 BATCH = 32  # videos that are decoded side by side and encoded together
+EVERY = 30.0  # seconds after which a lasting index is written to the disk
+
+
+class Changes(NamedTuple):
+    """What `Retriever.index` did with the files that it was given: how many were of each kind.
+
+    added: indexed for the first time. updated: indexed anew, as their content had changed. unchanged: left as they are.
+    unreadable: among all of these, files that give no frames. gone: indexed files that lie there no more; dropped, or
+    kept without `prune`.
+    """
+
+    added: int
+    updated: int
+    unchanged: int
+    unreadable: int
+    gone: int
 
 
 class Retriever:
     """A model with its tokenizer and image settings, and the videos indexed so far.
 
     retriever = Retriever.from_pretrained("work/quick/scenes/train/glscl/seed-0")
-    retriever.index(["a.mp4", "b.mp4"])
-    retriever.search("a red circle moves to the left", k=1)  # [("a.mp4", 0.61)]
-
-    paths: the files that are indexed. unreadable: the files that could not be, each with the reason.
+    retriever.index("my videos")  # files and folders
+    retriever.search("a red circle moves to the left", k=1)  # [(Path("<here>/my videos/a.mp4"), 0.61)]
+    retriever.save("my index")  # for Retriever.load("my index"), in another process on another day
     """
 
-    def __init__(self, model: RetrievalModel, processor: Processor):
+    def __init__(self, model: RetrievalModel, processor: Processor, source: str | Path | None = None):
+        """source: folder or name that the model can be loaded from again; an index that is saved names it."""
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
-        self.paths: list[Path] = []
-        self.unreadable: dict[Path, str] = {}
-        self._videos = None
+        self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
+        self._index = VideoIndex.in_memory()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
@@ -42,7 +66,8 @@ class Retriever:
         known = {method.config_class.model_type: method for method in METHODS.values()}
         if config.model_type not in known:
             raise ValueError(f"{folder} must hold one of {', '.join(known)}, got a {config.model_type!r}; train one.")
-        return cls(known[config.model_type].from_pretrained(folder), Processor.from_pretrained(folder, config.words))
+        model = known[config.model_type].from_pretrained(folder)
+        return cls(model, Processor.from_pretrained(folder, config.words), folder)
 
     @classmethod
     def from_clip(cls, clip: str | Path, frames: int = 12, words: int = 32) -> "Retriever":
@@ -50,7 +75,74 @@ class Retriever:
         processor = Processor.from_pretrained(clip, words)
         backbone = load_backbone(clip, "frozen", processor)
         model = METHODS["mean_pooling"].from_clip(backbone, temporal_layers=0, frames=frames, words=words)
-        return cls(model, processor)
+        return cls(model, processor, clip)
+
+    @classmethod
+    def open(cls, model: str | Path, frames: int = 12, words: int = 32) -> "Retriever":
+        """The model in a folder or of a name: one that `train` wrote, or CLIP as it is, with so many frames and words.
+
+        Raises ValueError where it is neither.
+        """
+        if AutoConfig.from_pretrained(model).model_type == "clip":
+            return cls.from_clip(model, frames, words)
+        return cls.from_pretrained(model)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: str | Path | None = None) -> "Retriever":
+        """The index that `save` wrote, with the model that made it; `index` then keeps the folder up to date.
+
+        model: where that model lies now, if it was moved. Raises FileNotFoundError where there is no index, and
+        ValueError where it is damaged or another model made it.
+        """
+        index = VideoIndex.open(folder)
+        about = index.about()
+        source = str(model or about["model"])
+        if not source:
+            raise ValueError(f"{folder} does not say where its model lies; name it: load(folder, model).")
+        retriever = cls.open(source, about["frames"], about["words"])
+        if (found := retriever.fingerprint()) != about["fingerprint"]:
+            raise ValueError(
+                f"{folder} was made by {about['method']} {about['fingerprint']}, and {source} holds "
+                f"{retriever.model.config.model_type} {found}; load the model that made it, or index the videos again."
+            )
+        retriever._index = index
+        return retriever
+
+    def save(self, folder: str | Path) -> None:
+        """Write what is indexed into a folder of its own; from now on `index` keeps that folder up to date.
+
+        Raises ValueError where something else lies in the folder.
+        """
+        config = self.model.config
+        about = {"model": self.source, "method": config.model_type, "fingerprint": self.fingerprint()}
+        about |= {"frames": config.frames, "words": self.processor.words, "size": self.processor.size}
+        self._index = self._index.copy_to(folder, about)
+
+    def fingerprint(self) -> str:
+        """Hash of what decides an embedding: weights, configuration, image settings and the number of words."""
+        settings = _settings(self.model.config.to_dict())
+        digest = hashlib.sha256(repr([type(self.model).__name__, settings, self.processor.words]).encode())
+        digest.update(self.processor.images.to_json_string().encode())
+        unread = () if self.model.config.temporal_layers else ("head.temporal.positions.weight",)  # random numbers
+        for name, weight in sorted(self.model.state_dict().items()):
+            if name in unread:
+                continue
+            digest.update(name.encode() + weight.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files that are indexed."""
+        return [Path(entry.path) for entry in self._index.entries() if not entry.reason]
+
+    @property
+    def unreadable(self) -> dict[Path, str]:
+        """The files that could not be read, each with the reason."""
+        return {Path(entry.path): entry.reason for entry in self._index.entries() if entry.reason}
+
+    def entries(self) -> list[Entry]:
+        """Every file that is known, with its size, time, hash and duration."""
+        return list(self._index.entries())
 
     def embed_texts(self, sentences: list[str]):
         """Embeddings of sentences, for GLSCL `glscl.model.Texts`, on the CPU."""
@@ -62,62 +154,130 @@ class Retriever:
 
         Each file is decoded once. Raises `glscl.data.decoding.VideoError` at a file that cannot be read.
         """
-        videos, unreadable = self._encode_readable(paths)
-        for reason in unreadable.values():
-            raise VideoError(reason)
-        return videos
-
-    def index(self, paths: list[str | Path]) -> None:
-        """Embed these files and add them to what `search` looks through.
-
-        A file that cannot be read is left out, named in a warning and kept in `unreadable`. Raises VideoError where no
-        file can be read, and ValueError without files.
-        """
-        videos, unreadable = self._encode_readable(paths)
-        self.unreadable |= unreadable
-        if unreadable:
-            reasons = "; ".join(unreadable.values())
-            told = f"{len(unreadable)} of {len(paths)} files cannot be read and are not indexed: {reasons}"
-            if videos is None:
-                raise VideoError(told)
-            warnings.warn(told, stacklevel=2)
-        self._videos = videos if self._videos is None else joined([self._videos, videos])
-        self.paths += [path for path in map(Path, paths) if path not in unreadable]
-
-    def search(self, text: str, k: int = 5) -> list[tuple[Path, float]]:
-        """The k best indexed files for a sentence, best first, with their scores.
-
-        Raises ValueError at an empty sentence, at k below 1 or above the number of indexed files.
-        """
-        at_least("k", k, 1)
-        if k > len(self.paths):
-            raise ValueError(f"k must be at most the {len(self.paths)} indexed videos, got {k}; index more or lower k.")
-        scores, indices = top_k(self.model, self.embed_texts([text]), self._videos, k)
-        return [(self.paths[i], score) for i, score in zip(indices[0].tolist(), scores[0].tolist(), strict=True)]
-
-    def _encode_readable(self, paths: list[str | Path]) -> tuple[tuple | None, dict[Path, str]]:
-        """Embeddings of the files that can be read, None where none can, and the others with the reason."""
         if not paths:
             raise ValueError("expected at least one video file, got none; check the folder.")
-        parts, unreadable = [], {}
-        with ThreadPoolExecutor() as pool, tqdm(total=len(paths), desc="index", unit="file") as bar:
-            for start in range(0, len(paths), BATCH):
-                batch, frames = [Path(path) for path in paths[start : start + BATCH]], []
-                for path, decoded in zip(batch, pool.map(self._decode, batch), strict=True):
-                    if isinstance(decoded, VideoError):
-                        unreadable[path] = str(decoded)
-                    else:
-                        frames.append(decoded)
-                if frames:
-                    parts.append(self._encode_frames(frames))
-                bar.update(len(batch))
-        return joined(parts) if parts else None, unreadable
+        starts = range(0, len(paths), BATCH)
+        return joined([self._encode_frames(list(map(self._decode, paths[s : s + BATCH]))) for s in starts])
 
-    def _decode(self, path: Path) -> np.ndarray | VideoError:
+    def index(self, videos: str | Path | Iterable[str | Path], prune: bool = False) -> Changes:
+        """Embed video files and add them to what `search` looks through; only what is new or has changed is read.
+
+        videos: a file, a folder with all videos in it and its sub-folders, or several of these. Hidden files and
+        folders are passed over. prune: drop indexed files under the given paths that lie there no more.
+        A file that cannot be read is left out, named in a warning and kept in `unreadable`. A file that was only moved
+        is known by its content. An index with a folder is written every half minute, so that a run that is stopped
+        loses no more; the same call goes on. Raises VideoError where no file can be read, and ValueError without files.
+        """
+        given = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
+        files = _files_of(given)
+        if not files:
+            raise ValueError(
+                f"expected at least one video file ({', '.join(ENDINGS[:5])} ...), got none; check {given}."
+            )
+        with self._index.writing():
+            known = {entry.path: entry for entry in self._index.entries()}
+            gone = {path for path in known if not os.path.exists(path) and _lies_in(path, given)}
+            waiting = [file for file in files if file not in gone and not _unchanged(file, known.get(file))]
+            self._add(waiting)
+            if prune:
+                self._index.drop(sorted(gone))
+            self._index.tidy()
+        unreadable = [e.reason for e in self._index.entries() if e.reason and e.path in files]
+        if unreadable:
+            told = (
+                f"{len(unreadable)} of {len(files)} files cannot be read and are not indexed: {'; '.join(unreadable)}"
+            )
+            if not len(self._index):
+                raise VideoError(told)
+            warnings.warn(told, stacklevel=2)
+        updated = sum(file in known for file in waiting)
+        unchanged = len(files.keys() - gone) - len(waiting)
+        return Changes(len(waiting) - updated, updated, unchanged, len(unreadable), len(gone))
+
+    def search(self, text: str | list[str], k: int = 5) -> list:
+        """The k best indexed files for a sentence, best first, with their scores: [(path, score), ...].
+
+        Of several sentences a list of such lists. Fewer than k files are indexed: all of them. Raises ValueError at an
+        empty sentence, at k below 1, or where nothing is indexed.
+        """
+        if not hasattr(k, "__index__"):
+            raise ValueError(f"k must be a whole number, got {k!r}; say how many videos are wanted.")
+        k = whole_number(k)
+        at_least("k", k, 1)
+        if not len(self._index):
+            raise ValueError("nothing is indexed yet; call index with files or folders first.")
+        sentences = [text] if isinstance(text, str) else list(text)
+        texts, type_of_videos = self.embed_texts(sentences), self.model.head.embedding_types[1]
+        best: list[list[tuple[float, Path]]] = [[] for _ in sentences]
+        for paths, embeddings in self._index.parts():
+            scores, rows = top_k(self.model, texts, type_of_videos(**embeddings), min(k, len(paths)))
+            for found, score, row in zip(best, scores.tolist(), rows.tolist(), strict=True):
+                found += zip(score, (Path(paths[i]) for i in row), strict=True)
+                found.sort(key=lambda hit: -hit[0])
+                del found[k:]
+        results = [[(path, score) for score, path in found] for found in best]
+        return results[0] if isinstance(text, str) else results
+
+    # --- reading files
+
+    def _add(self, files: list[str]) -> None:
+        """Read, embed and add these files."""
+        entries, embedded, hashes, written = [], [], set(), time.monotonic()
+
+        def write():
+            if entries:
+                self._index.add(entries, joined(embedded)._asdict() if embedded else None)
+            entries.clear(), embedded.clear(), hashes.clear()
+
+        with tqdm(total=len(files), desc="index", unit="file", disable=not files) as bar:
+            try:
+                for batch in self._read(files):
+                    new = {}
+                    for entry, frames in batch:
+                        if not entry.reason and entry.hash not in hashes and not self._index.same_content(entry.hash):
+                            new.setdefault(entry.hash, self._decode(entry.path) if frames is None else frames)
+                    if new:
+                        embedded.append(self._encode_frames(list(new.values())))
+                        hashes |= new.keys()
+                    entries += [entry for entry, _ in batch]
+                    bar.update(len(batch))
+                    if len(entries) >= ROWS or (self._index.folder and time.monotonic() - written > EVERY):
+                        write()
+                        written = time.monotonic()
+            finally:  # what was embedded before Ctrl-C is kept
+                write()
+
+    def _read(self, files: list[str]) -> Iterator[list[tuple[Entry, np.ndarray | None]]]:
+        """What `_read_one` gives of every file, in batches; the next batch is decoded while one is encoded."""
+        seconds = {entry.hash: entry.seconds for entry in self._index.entries() if not entry.reason}
+        batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+        with ThreadPoolExecutor() as pool:
+            ahead: list = []
+            for batch in [*batches, []]:
+                now, ahead = ahead, [pool.submit(self._read_one, file, seconds) for file in batch]
+                if now:
+                    yield [future.result() for future in now]
+
+    def _read_one(self, file: str, seconds: dict[str, float]) -> tuple[Entry, np.ndarray | None]:
+        """What a file is, and its frames: None where it cannot be read, or where `seconds` knows its content."""
+        size = modified = content = None
         try:
-            return decode_frames(path, self.model.config.frames, self.processor.size)
+            if os.path.isfile(file):
+                status = os.stat(file)
+                size, modified = status.st_size, status.st_mtime_ns
+                with open(file, "rb") as opened:
+                    content = hashlib.file_digest(opened, "sha256").hexdigest()
+            if content in seconds:
+                return Entry(file, size, modified, content, seconds[content]), None
+            return Entry(file, size, modified, content, read_header(file).seconds), self._decode(file)
         except VideoError as error:
-            return error
+            return Entry(file, size, modified, content, 0.0, str(error)), None
+        except OSError as error:
+            reason = f"{file} cannot be read ({error.strerror}); look at its permissions"
+            return Entry(file, size, modified, content, 0.0, reason), None
+
+    def _decode(self, file: str) -> np.ndarray:
+        return decode_frames(file, self.model.config.frames, self.processor.size)
 
     def _encode_frames(self, decoded: list[np.ndarray]):
         shape = (len(decoded), self.model.config.frames, self.processor.size, self.processor.size, 3)
@@ -125,8 +285,52 @@ class Retriever:
         for row, found in enumerate(map(torch.from_numpy, decoded)):
             frames[row, : len(found)], mask[row, : len(found)] = found, 1
 
-        def encode(index):
+        def encode(index: Tensor):
             pixels = self.processor.normalise(frames[index]) * mask[index][..., None, None, None]
             return self.model.encode_videos(pixels.to(self.model.device), mask[index].to(self.model.device))
 
         return encode_all(encode, len(decoded))
+
+
+def _settings(config: dict) -> dict:
+    """A configuration without what says where and by which version it was written."""
+    kept = sorted(name for name in config if name not in ("_name_or_path", "transformers_version", "dtype"))
+    return {name: _settings(config[name]) if isinstance(config[name], dict) else config[name] for name in kept}
+
+
+def _files_of(given: list[str | Path]) -> dict[str, None]:
+    """The absolute paths of all videos that are named or lie in a named folder, each once, in order."""
+    found: dict[str, str] = {}
+    for one in given:
+        path = os.path.abspath(os.fspath(one))
+        for file in _videos_in(path, set()) if os.path.isdir(path) else [path]:
+            found.setdefault(os.path.realpath(file), file)
+    return dict.fromkeys(found.values())
+
+
+def _videos_in(folder: str, entered: set[str]) -> Iterator[str]:
+    """The videos of a folder and its sub-folders by name; links are followed, but never into a folder twice."""
+    if (real := os.path.realpath(folder)) in entered:
+        return
+    entered.add(real)
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _videos_in(entry.path, entered)
+        elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
+            yield entry.path
+
+
+def _unchanged(file: str, known: Entry | None) -> bool:
+    try:
+        status = os.stat(file)
+    except OSError:
+        return False
+    return known is not None and (known.size, known.modified) == (status.st_size, status.st_mtime_ns)
+
+
+def _lies_in(path: str, given: list[str | Path]) -> bool:
+    """Whether a path is one of those given, or lies in a given folder that is there: a disk may be unplugged."""
+    named = [os.path.abspath(os.fspath(one)) for one in given]
+    return any(path == one or (os.path.isdir(one) and path.startswith(one.rstrip(os.sep) + os.sep)) for one in named)

@@ -91,7 +91,9 @@ MAY_REACH = {
     "methods": {"base", "config", "losses", "model", "released", "rivals", "scoring"},
     "data": {"config", "code_hash", "files"},  # it knows no model
     "encoding": {*FOUNDATION, "base", "data", "model", "released", "scoring"},
-    "retriever": {*FOUNDATION, *MODELS, "data"},
+    "video_index": set(),
+    "retriever": {*FOUNDATION, *MODELS, "data", "video_index"},
+    "cli": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "report", "bundled", "retriever", "video_index"},
     "training": {*FOUNDATION, *MODELS, "data", "encoding"},
     "evaluation": {*FOUNDATION, *MODELS, "data", "encoding", "training", "bundled"},
     "report": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "bundled"},

@@ -1,7 +1,12 @@
 """Search from files: what a folder of good and bad videos gives, and pages that carry the clips they show."""
 
 import base64
+import hashlib
 import re
+import shutil
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -11,7 +16,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from glscl.data.decoding import VideoError, decode_frames
+from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.report import clips
 from glscl.report.clips import preview
 from glscl.retriever import Retriever
@@ -78,8 +83,175 @@ def test_nothing_readable_and_nothing_at_all(zero_shot, tmp_path):
     with pytest.raises(VideoError, match=r"absent\.mp4 is absent"):
         retriever.embed_videos([tmp_path / "absent.mp4"])
     assert retriever.paths == []
-    with pytest.raises(ValueError, match="at most the 0 indexed videos"):
+    with pytest.raises(ValueError, match="nothing is indexed yet"):
         retriever.search("a star", k=1)
+
+
+def copies(corpus, folder, count=6):
+    """The first test clips, under names of their own in two folders, one hidden file and one that is no video."""
+    (folder / "inner").mkdir(parents=True)
+    for number, path in enumerate(corpus["captions"].query("split == 'test'")["path"].drop_duplicates()[:count]):
+        shutil.copy(path, folder / ("inner" if number % 2 else "") / f"{number}.mp4")
+    (folder / ".hidden.mp4").write_text("no video")
+    (folder / "notes.txt").write_text("no video")
+    return folder
+
+
+def same(found, expected):
+    assert [path for path, _ in found] == [path for path, _ in expected]
+    assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-6)
+
+
+def test_a_folder_an_iterable_and_a_file_and_each_file_once(zero_shot, corpus, tmp_path, monkeypatch):
+    folder = copies(corpus, tmp_path / "videos")
+    retriever = zero_shot()
+    assert retriever.index(str(folder)) == (6, 0, 0, 0, 0)
+    assert {path.name for path in retriever.paths} == {f"{number}.mp4" for number in range(6)}
+    assert retriever.index([folder, folder / "0.mp4", folder / "inner/../0.mp4"]) == (0, 0, 6, 0, 0)
+    monkeypatch.chdir(folder)
+    (tmp_path / "link.mp4").symlink_to(folder / "2.mp4")
+    alone = zero_shot()
+    assert alone.index(path for path in ["0.mp4", folder / "0.mp4", "2.mp4", tmp_path / "link.mp4"]).added == 2
+    assert alone.paths == [folder / "0.mp4", folder / "2.mp4"]
+
+
+def test_linked_folders_are_entered_once(zero_shot, corpus, tmp_path):
+    folder = copies(corpus, tmp_path / "videos", 2)
+    (folder / "inner/loop").symlink_to(folder)
+    (tmp_path / "link").symlink_to(folder)
+    assert zero_shot().index(tmp_path / "link").added == 2
+
+
+def test_a_search_gives_what_there_is_and_takes_several_sentences(zero_shot, corpus, tmp_path):
+    retriever = zero_shot()
+    retriever.index(copies(corpus, tmp_path / "videos"))
+    one, other = (retriever.search(sentence, np.int64(50)) for sentence in ("a star", "a red circle"))
+    assert len(one) == 6
+    first, second = retriever.search(["a star", "a red circle"], 3)
+    same(first, one[:3])
+    same(second, other[:3])
+    for wrong in (0, -1, 2.5, "3"):
+        with pytest.raises(ValueError, match=r"^k must be"):
+            retriever.search("a star", wrong)
+
+
+def test_an_index_is_loaded_as_it_was_and_goes_on(zero_shot, corpus, tmp_path, bundled):
+    folder = copies(corpus, tmp_path / "videos")
+    retriever = zero_shot()
+    retriever.index([folder / "0.mp4", folder / "inner/1.mp4"])
+    retriever.save(tmp_path / "index")
+    assert retriever.index(folder).added == 4
+    loaded = Retriever.load(tmp_path / "index")
+    assert loaded.paths == retriever.paths
+    same(loaded.search("a star", 6), retriever.search("a star", 6))
+    plain = zero_shot()
+    plain.index(loaded.paths)
+    same(loaded.search("a star", 6), plain.search("a star", 6))
+    assert loaded.index(folder) == (0, 0, 6, 0, 0)
+    for entry in loaded.entries():
+        assert entry.size == Path(entry.path).stat().st_size
+        assert entry.hash == hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()
+        assert entry.seconds == pytest.approx(read_header(entry.path).seconds)
+
+
+def test_only_what_has_changed_is_decoded(zero_shot, corpus, tmp_path, monkeypatch):
+    folder = copies(corpus, tmp_path / "videos")
+    retriever = zero_shot()
+    retriever.index(folder)
+    before = {path.name: score for path, score in retriever.search("a star", 6)}
+    decoded = []
+    monkeypatch.setattr(
+        "glscl.retriever.decode_frames",
+        lambda path, *size: decoded.append(Path(path).name) or decode_frames(path, *size),
+    )
+    (folder / "0.mp4").touch()
+    (folder / "2.mp4").rename(folder / "inner/moved.mp4")
+    shutil.copy(folder / "inner/3.mp4", folder / "4.mp4")
+    (folder / "inner/5.mp4").write_text("broken")
+    shutil.copy(corpus["captions"].query("split == 'train'")["path"].iloc[0], folder / "new.mp4")
+    with pytest.warns(UserWarning, match=r"^1 of 7 files .*5\.mp4"):
+        assert retriever.index(folder, prune=True) == (2, 3, 2, 1, 1)
+    assert decoded == ["new.mp4"]
+    after = {path.name: score for path, score in retriever.search("a star", 9)}
+    assert after.keys() == {"0.mp4", "1.mp4", "3.mp4", "4.mp4", "moved.mp4", "new.mp4"}
+    assert after["moved.mp4"] == pytest.approx(before["2.mp4"], abs=1e-6)
+    assert [after["4.mp4"], after["3.mp4"]] == pytest.approx(2 * [before["3.mp4"]], abs=1e-6)
+    shutil.copy(folder / "new.mp4", folder / "inner/5.mp4")
+    assert retriever.index(folder) == (0, 1, 6, 0, 0)
+    assert retriever.unreadable == {}
+
+
+def test_two_files_that_exchange_their_content(zero_shot, corpus, tmp_path):
+    folder = copies(corpus, tmp_path / "videos", 3)
+    retriever = zero_shot()
+    retriever.index(folder)
+    before = {path.name: score for path, score in retriever.search("a star", 6)}
+    (folder / "0.mp4").rename(tmp_path / "kept.mp4")
+    (folder / "2.mp4").rename(folder / "0.mp4")
+    (tmp_path / "kept.mp4").rename(folder / "2.mp4")
+    retriever.index(folder)
+    after = {path.name: score for path, score in retriever.search("a star", 6)}
+    expected = {"0.mp4": before["2.mp4"], "1.mp4": before["1.mp4"], "2.mp4": before["0.mp4"]}
+    assert after == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_gone_is_kept_without_prune_and_where_the_folder_is_gone(zero_shot, corpus, tmp_path):
+    folder = copies(corpus, tmp_path / "videos", 3)
+    retriever = zero_shot()
+    retriever.index(folder)
+    (folder / "0.mp4").unlink()
+    assert retriever.index(folder) == (0, 0, 2, 0, 1)
+    assert len(retriever.paths) == 3
+    folder.rename(tmp_path / "unplugged")
+    with pytest.warns(UserWarning, match="videos is absent"):
+        retriever.index(folder, prune=True)
+    assert len(retriever.paths) == 3
+    (tmp_path / "unplugged").rename(folder)
+    assert retriever.index(folder, prune=True).gone == 1
+    assert len(retriever.paths) == 2
+
+
+def test_another_model_refuses_the_index(zero_shot, bundled, tmp_path, corpus):
+    retriever = zero_shot()
+    retriever.index(copies(corpus, tmp_path / "videos", 1))
+    retriever.save(tmp_path / "index")
+    Retriever.from_clip(bundled / "tiny-clip", frames=4, words=24).model.save_pretrained(tmp_path / "other")
+    retriever.processor.save_pretrained(tmp_path / "other")
+    assert Retriever.load(tmp_path / "index").paths == retriever.paths
+    with pytest.raises(ValueError, match=r"index was made by .*, and .*other holds .*index the videos again\.$"):
+        Retriever.load(tmp_path / "index", tmp_path / "other")
+    with pytest.raises(ValueError, match="an index needs a folder of its own"):
+        retriever.save(tmp_path / "videos")
+    with pytest.raises(FileNotFoundError, match="holds no index"):
+        Retriever.load(tmp_path / "videos")
+
+
+@pytest.mark.slow
+def test_an_index_survives_kills(zero_shot, corpus, tmp_path, bundled):
+    """A process that indexes is killed at five moments; what it leaves can be searched, and the last run ends it."""
+    folder = copies(corpus, tmp_path / "videos", 12)
+    retriever = zero_shot()
+    retriever.save(tmp_path / "index")
+    program = (
+        "import sys; import glscl.retriever as r; r.BATCH, r.EVERY = 1, 0.0\n"
+        "print('ready', flush=True); r.Retriever.load(sys.argv[1]).index(sys.argv[2])"
+    )
+    for moment in (0.0, 0.3, 0.6, 0.9, 1.2):
+        command = [sys.executable, "-c", program, tmp_path / "index", folder]
+        running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        running.stdout.readline()
+        time.sleep(moment)
+        running.kill()
+        running.wait()
+        left = Retriever.load(tmp_path / "index")
+        assert len(left.paths) == 0 or len(left.search("a star", 99)) == len(left.paths)
+    last = Retriever.load(tmp_path / "index")
+    changes = last.index(folder)
+    assert changes.added + changes.unchanged == 12
+    retriever = zero_shot()
+    retriever.index(folder)
+    assert dict(last.search("a star", 12)) == pytest.approx(dict(retriever.search("a star", 12)), abs=1e-3)
+    assert len(list((tmp_path / "index").glob("*shard*"))) == 1
 
 
 @pytest.mark.parametrize(

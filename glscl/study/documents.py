@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from glscl.evaluation.comparisons import ZERO_SHOT
+from glscl.evaluation.comparisons import ZERO_SHOT, verdict_counts
 from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, reported, shown
 from glscl.files import write_text
 from glscl.report.figures.cards import Row, intervals
@@ -89,6 +89,26 @@ def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
     return drawn
 
 
+def in_short(study: Study, dataset: str) -> str:
+    """What was found on a corpus, in three sentences: recalls, where GLSCL stands, and what heads can tell apart."""
+    metrics, rows = study.found("metrics", dataset), reported(study.table(dataset), "t2v").set_index("method")
+    minus, twins = metrics["glscl_minus"], metrics["twins"]
+    best = rows.loc[["glscl", *minus], "R@1"].idxmax()
+    others = {"untrained CLIP": untrained(study, dataset)}
+    if best != "glscl":
+        others[f"the best head ({NAMES.get(best, best)})"] = rows["R@1"][best]
+    found = ", ".join(f"{name} for {recall:.0f}" for name, recall in others.items() if recall is not None)
+    above, below, _ = verdict_counts([one["R@1"] for one in minus.values()])
+    order = {head: twins[head]["order"]["accuracy"] for head in dict.fromkeys(("glscl", best))}
+    told = ", ".join(f"{NAMES.get(head, head)} in {accuracy:.0f}" for head, accuracy in order.items())
+    return (
+        f"Of 100 sentences on {dataset}, GLSCL finds the right video first for {rows['R@1']['glscl']:.0f}, {found}. "
+        f"It is significantly better than {above} and worse than {below} of the {len(minus)} heads that have the same "
+        "temporal encoder. Given a sentence and the same with its events exchanged, the right one has the higher score "
+        f"with {told} of 100 cases; guessing gives 50."
+    )
+
+
 def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
     """What was found, the five questions with their answers, the figures, and the short table, as Markdown.
 
@@ -111,7 +131,7 @@ def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
     captions = " ".join(about for _, about in drawn.values())
     return "\n\n".join(
         [
-            f"**In short.** {plain(study.found('metrics', dataset)['answer'])}",
+            f"**In short.** {in_short(study, dataset)}",
             "\n".join(asked),
             "**The claims of the paper's abstract**, one finding each, named before the run:",
             "\n".join(judged),

@@ -155,8 +155,7 @@ def test_a_kept_run_can_be_searched(corpus, train_in, tmp_path):
     texts, videos = encode_split(retriever.model, split)
     expected = retriever.model.similarity(texts, videos)[0, :8].max()
     assert best[0][1] == pytest.approx(expected.item(), abs=1e-2)  # the frames of the store are compressed
-    with pytest.raises(ValueError, match="at most the 8 indexed videos, got 9"):
-        retriever.search("a circle", k=9)
+    assert len(retriever.search("a circle", k=9)) == 8
     with pytest.raises(ValueError, match="empty sentence"):
         retriever.search(" ", k=1)
 

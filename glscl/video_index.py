@@ -1,0 +1,320 @@
+"""An index of videos: their embeddings, and a manifest that says of every file what it was when it was read.
+
+A folder holds `manifest.sqlite` and `shard-<number>.safetensors`. A shard is on the disk before the manifest names it,
+and is deleted after the manifest names it no more, so a kill at any moment leaves the index as it was after the last
+`add`. Without a folder the same is kept in memory. Knows no model: an embedding is a dictionary of tensors.
+"""
+
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+VERSION = 1
+ROWS = 4096  # of a shard; smaller ones are joined when an index is closed
+TABLES = """
+CREATE TABLE about (value TEXT NOT NULL, checksum INTEGER);
+CREATE TABLE files (
+    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, size INTEGER, modified INTEGER, hash TEXT, seconds REAL,
+    reason TEXT, shard INTEGER, row INTEGER, checksum INTEGER
+);
+CREATE INDEX by_hash ON files (hash);
+CREATE TABLE shards (number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
+"""
+
+
+class Entry(NamedTuple):
+    """One file of an index, as it was when it was read.
+
+    path: absolute. size: bytes. modified: nanoseconds since 1970. hash: SHA-256 of the content. seconds: duration of
+    the pictures; 0 where the file claims none. reason: why it cannot be read, or "" where it is indexed. Size, time and
+    hash are None for a file that was not there.
+    """
+
+    path: str
+    size: int | None
+    modified: int | None
+    hash: str | None
+    seconds: float
+    reason: str = ""
+
+
+COLUMNS = (*Entry._fields, "shard", "row")
+# SQLite finds a damaged page only where its structure is broken, hence a checksum for every row.
+SEAL = f"UPDATE files SET checksum = seal({', '.join(COLUMNS)}) WHERE checksum IS NULL"
+BROKEN = f"SELECT path FROM files WHERE checksum IS NOT seal({', '.join(COLUMNS)})"
+ADD = (
+    f"INSERT INTO files ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
+    "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "checksum"))
+)
+ADD_SHARD = "INSERT OR REPLACE INTO shards VALUES (?, ?)"
+
+
+class VideoIndex:
+    """Embeddings of video files with their manifest, in a folder or, where that is None, in memory."""
+
+    def __init__(self, folder: Path | None, connection: sqlite3.Connection):
+        self.folder, self._connection = folder, connection
+        connection.create_function("seal", -1, _seal, deterministic=True)
+        self._shards: dict[int, dict[str, Tensor]] = {}
+
+    @classmethod
+    def in_memory(cls) -> "VideoIndex":
+        """An empty index that ends with the process."""
+        connection = sqlite3.connect(":memory:")
+        connection.executescript(TABLES)
+        return cls(None, connection)
+
+    @classmethod
+    def create(cls, folder: str | Path, about: dict) -> "VideoIndex":
+        """A new index in a folder, which may exist and must be empty. about: what its embeddings were made with.
+
+        Raises ValueError where something else lies in the folder.
+        """
+        folder = Path(folder)
+        if folder.exists() and (not folder.is_dir() or any(name != ".lock" for name in os.listdir(folder))):
+            raise ValueError(f"an index needs a folder of its own, and {folder} holds something; name another.")
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".manifest.partial"
+        value = json.dumps({"version": VERSION} | about)
+        with closing(sqlite3.connect(partial)) as connection, connection:
+            connection.executescript(TABLES)
+            connection.execute("INSERT INTO about VALUES (?, ?)", (value, _seal(value)))
+        os.replace(partial, folder / "manifest.sqlite")
+        _to_disk(folder)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "VideoIndex":
+        """The index in a folder. Raises FileNotFoundError where there is none, ValueError at a damaged or newer one."""
+        folder = Path(folder)
+        manifest = folder / "manifest.sqlite"
+        if not manifest.is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no index, as it has no manifest.sqlite; make one with glscl index."
+            )
+        index = cls(folder, sqlite3.connect(manifest))
+        try:
+            index._connection.execute("PRAGMA synchronous = FULL")
+            sound = index._connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+            ((value, checksum),) = index._connection.execute("SELECT value, checksum FROM about")
+            if not sound or checksum != _seal(value) or index._connection.execute(BROKEN).fetchone():
+                raise ValueError("its checksums do not fit")
+        except (sqlite3.DatabaseError, ValueError) as error:
+            raise ValueError(f"{manifest} is damaged ({error}); delete {folder} and index the videos again.") from error
+        if (version := index.about()["version"]) != VERSION:
+            raise ValueError(f"{folder} is an index of version {version}, expected {VERSION}; index the videos again.")
+        for shard in index._used():
+            index._shard(shard)  # open files outlive their names, so an index that changes can still be searched
+        return index
+
+    def about(self) -> dict:
+        """What the embeddings were made with, as `create` was told."""
+        return json.loads(self._connection.execute("SELECT value FROM about").fetchone()[0])
+
+    def __len__(self) -> int:
+        return self._connection.execute("SELECT count(*) FROM files WHERE reason = ''").fetchone()[0]
+
+    def entries(self) -> Iterator[Entry]:
+        """Every file, in the order in which they were first added."""
+        for row in self._connection.execute(f"SELECT {', '.join(Entry._fields)} FROM files ORDER BY number"):
+            yield Entry(*row)
+
+    def parts(self) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+        """The paths and embeddings of all indexed files, in parts of at most `ROWS`; floats are float32."""
+        for shard in self._used():
+            found = self._connection.execute(
+                "SELECT path, row FROM files WHERE shard = ? AND reason = '' ORDER BY row", (shard,)
+            ).fetchall()
+            rows = torch.tensor([row for _, row in found])
+            yield (
+                [path for path, _ in found],
+                {
+                    name: tensor[rows].float() if tensor.is_floating_point() else tensor[rows]
+                    for name, tensor in self._shard(shard).items()
+                },
+            )
+
+    def same_content(self, content: str) -> bool:
+        """Whether a file with this hash is indexed."""
+        return self._place(content) is not None
+
+    @contextmanager
+    def writing(self):
+        """Context in which one process may change the index. Raises ValueError where another one does."""
+        if self.folder is None:
+            yield
+            return
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"another process writes the index {self.folder}; wait until it has ended.") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def add(self, entries: list[Entry], embeddings: dict[str, Tensor] | None) -> None:
+        """Add files, or replace what is known of them, in one step.
+
+        embeddings: {name: (files, ...)} of those entries that are readable and whose content is not indexed yet, in
+        their order; None where there is none. The others of the same content share the embedding.
+        """
+        number = max(self._used(), default=-1) + 1
+        checksum = None if embeddings is None else self._write(number, _halved(embeddings))
+        # Before any change: a file that gets new content may hold the only name of what another one has now.
+        places = {entry.hash: self._place(entry.hash) for entry in entries if not entry.reason}
+        row = 0
+        with self._connection:
+            if checksum is not None:
+                self._connection.execute(ADD_SHARD, (number, checksum))
+            for entry in entries:
+                if not entry.reason and places[entry.hash] is None:
+                    places[entry.hash], row = (number, row), row + 1
+                place = (None, None) if entry.reason else places[entry.hash]
+                self._connection.execute(ADD, (*entry, *place))
+            self._connection.execute(SEAL)
+
+    def drop(self, paths: list[str]) -> None:
+        """Forget these files."""
+        with self._connection:
+            self._connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
+
+    def tidy(self) -> None:
+        """Join small shards, leave out what no file needs, and delete what a kill left."""
+        live = dict(self._connection.execute("SELECT shard, count(DISTINCT row) FROM files GROUP BY shard").fetchall())
+        live.pop(None, None)
+        wasteful = [s for s, count in live.items() if count < max(len(self._first(s)) // 2, 1)]
+        small = [s for s, count in live.items() if count < ROWS // 2]
+        chosen = sorted({*wasteful, *(small if len(small) > 1 else [])})
+        while chosen:
+            taken, total = [], 0
+            while chosen and (not taken or total + live[chosen[0]] <= ROWS):
+                taken.append(chosen.pop(0))
+                total += live[taken[-1]]
+            self._join(taken)
+        used = set(self._used())
+        for shard in self._shards.keys() - used:
+            del self._shards[shard]
+        if self.folder:
+            needed = {self._file(shard) for shard in used}
+            for file in {*self.folder.glob("shard-*"), *self.folder.glob(".shard-*")} - needed:
+                file.unlink()
+
+    def copy_to(self, folder: str | Path, about: dict) -> "VideoIndex":
+        """The same index in another folder, which must be empty."""
+        other = VideoIndex.create(folder, about)
+        with other.writing():
+            entries = {entry.path: entry for entry in self.entries()}
+            other.add([entry for entry in entries.values() if entry.reason], None)
+            for paths, embeddings in self.parts():
+                first: dict[str, int] = {}
+                for row, path in enumerate(paths):
+                    if not other.same_content(entries[path].hash):
+                        first.setdefault(entries[path].hash, row)
+                rows = list(first.values())
+                chosen = {name: tensor[rows] for name, tensor in embeddings.items()} if rows else None
+                other.add([entries[path] for path in paths], chosen)
+        return other
+
+    # --- shards
+
+    def _place(self, content: str) -> tuple[int, int] | None:
+        return self._connection.execute(
+            "SELECT shard, row FROM files WHERE hash = ? AND reason = '' LIMIT 1", (content,)
+        ).fetchone()
+
+    def _used(self) -> list[int]:
+        found = self._connection.execute("SELECT DISTINCT shard FROM files WHERE shard IS NOT NULL ORDER BY shard")
+        return [shard for (shard,) in found]
+
+    def _first(self, shard: int) -> Tensor:
+        return next(iter(self._shard(shard).values()))
+
+    def _file(self, shard: int) -> Path:
+        return self.folder / f"shard-{shard:06d}.safetensors"
+
+    def _shard(self, shard: int) -> dict[str, Tensor]:
+        if shard not in self._shards:
+            file = self._file(shard)
+            try:
+                (checksum,) = self._connection.execute(
+                    "SELECT checksum FROM shards WHERE number = ?", (shard,)
+                ).fetchone()
+                if _checksum(file) != checksum:
+                    raise OSError("its checksum is not that of the manifest")
+                with safe_open(file, "pt") as tensors:
+                    self._shards[shard] = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+            except OSError as error:
+                raise ValueError(f"{file} is damaged ({error}); delete {self.folder} and index again.") from error
+        return self._shards[shard]
+
+    def _write(self, shard: int, tensors: dict[str, Tensor]) -> int:
+        """Put a shard on the disk; its checksum, which the manifest must know before it names the shard."""
+        if self.folder is None:
+            self._shards[shard] = tensors
+            return 0
+        partial = self.folder / f".shard-{shard:06d}.partial"
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+        _to_disk(partial)
+        checksum = _checksum(partial)
+        os.replace(partial, self._file(shard))
+        _to_disk(self.folder)
+        self._shards.pop(shard, None)
+        return checksum
+
+    def _join(self, shards: list[int]) -> None:
+        """Move the rows that files need into one new shard."""
+        number, parts, moves, start = max(self._used()) + 1, [], [], 0
+        for shard in shards:
+            found = self._connection.execute("SELECT DISTINCT row FROM files WHERE shard = ? ORDER BY row", (shard,))
+            rows = [row for (row,) in found]
+            parts.append({name: tensor[rows] for name, tensor in self._shard(shard).items()})
+            moves += [(number, start + to, shard, row) for to, row in enumerate(rows)]
+            start += len(rows)
+        checksum = self._write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        with self._connection:
+            self._connection.execute(ADD_SHARD, (number, checksum))
+            move = "UPDATE files SET shard = ?, row = ?, checksum = NULL WHERE shard = ? AND row = ?"
+            self._connection.executemany(move, moves)
+            self._connection.execute(SEAL)
+
+
+def _halved(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Vectors as float16: half the size, and less of an error than CLIP in half precision has."""
+    width = max(tensor.shape[-1] for tensor in embeddings.values())
+    return {
+        name: tensor.half() if tensor.is_floating_point() and tensor.shape[-1] == width else tensor
+        for name, tensor in embeddings.items()
+    }
+
+
+def _seal(*values) -> int:
+    return zlib.crc32(repr(values).encode())
+
+
+def _checksum(file: Path) -> int:
+    found = 0
+    with open(file, "rb") as opened:
+        while part := opened.read(2**20):
+            found = zlib.crc32(part, found)
+    return found
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
