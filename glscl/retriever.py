@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from operator import index as whole_number
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,15 @@ from glscl.data.processor import Processor
 from glscl.data.video_files import ENDINGS
 from glscl.methods import METHODS
 from glscl.scoring import encode_all, top_k
-from glscl.video_index import ROWS, Entry, VideoIndex
+from glscl.video_index import ROWS, Entry, Shard, VideoIndex
+
+try:
+    from glscl import exact_search
+except ImportError:  # FAISS is optional
+    exact_search = None
 
 BATCH = 32  # videos that are decoded side by side and encoded together
+CODED = 1024  # videos of a shard from which codes are worth it
 EVERY = 30.0  # seconds after which a lasting index is written to the disk
 
 
@@ -57,7 +64,7 @@ class Retriever:
         """source: folder or name that the model can be loaded from again; an index that is saved names it."""
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
-        self._index = VideoIndex.in_memory()
+        self._index, self._codes = VideoIndex.in_memory(), {}
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
@@ -182,6 +189,7 @@ class Retriever:
             if prune:
                 self._index.drop(sorted(gone))
             self._index.tidy()
+            self._add_codes()
         unreadable = [e.reason for e in self._index.entries() if e.reason and e.path in files]
         if unreadable:
             told = (
@@ -207,16 +215,52 @@ class Retriever:
         if not len(self._index):
             raise ValueError("nothing is indexed yet; call index with files or folders first.")
         sentences = [text] if isinstance(text, str) else list(text)
-        texts, type_of_videos = self.embed_texts(sentences), self.model.head.embedding_types[1]
-        best: list[list[tuple[float, Path]]] = [[] for _ in sentences]
-        for paths, embeddings in self._index.parts():
-            scores, rows = top_k(self.model, texts, type_of_videos(**embeddings), min(k, len(paths)))
-            for found, score, row in zip(best, scores.tolist(), rows.tolist(), strict=True):
-                found += zip(score, (Path(paths[i]) for i in row), strict=True)
-                found.sort(key=lambda hit: -hit[0])
-                del found[k:]
-        results = [[(path, score) for score, path in found] for found in best]
+        texts, shards = self.embed_texts(sentences), list(self._index.shards())
+        if not self._codes and self._bounded:
+            self._codes = {s.number: exact_search.Codes.load(f) for s in shards if (f := self._index.codes(s.number))}
+        found = self._with_codes(texts, shards, k) if self._codes else self._one_by_one(texts, shards, k)
+        results = [
+            [(Path(path), score) for score, shard, row in hits for path in shards[shard].paths[row]][:k]
+            for hits in found
+        ]
         return results[0] if isinstance(text, str) else results
+
+    def _with_codes(self, texts, shards: list[Shard], k: int) -> list[list[tuple[float, int, int]]]:
+        parts = [
+            exact_search.Part(np.array(list(shard.paths)), partial(self._videos, shard), self._codes.get(shard.number))
+            for shard in shards
+        ]
+        found = exact_search.best(self.model.head, texts, parts, k)
+        return [[(score, *where) for where, score in hits.sorted()] for hits in found]
+
+    def _one_by_one(self, texts, shards: list[Shard], k: int) -> list[list[tuple[float, int, int]]]:
+        best: list[list[tuple[float, int, int]]] = [[] for _ in texts[0]]
+        for number, shard in enumerate(shards):
+            rows = torch.tensor(list(shard.paths))
+            scores, places = top_k(self.model, texts, self._videos(shard, rows), min(k, len(rows)))
+            for hits, score, place in zip(best, scores.tolist(), rows[places].tolist(), strict=True):
+                hits += zip(score, [number] * len(score), place, strict=True)
+                hits.sort(key=lambda hit: -hit[0])
+                del hits[k:]
+        return best
+
+    def _videos(self, shard: Shard, rows: Tensor):
+        return self.model.head.embedding_types[1](**shard.embeddings(rows))
+
+    @property
+    def _bounded(self) -> bool:
+        """Whether codes help: on a GPU, and without FAISS, all videos are scored."""
+        installed = exact_search is not None and self.model.device.type == "cpu"
+        return installed and exact_search.can_search(self.model.head)
+
+    def _add_codes(self) -> None:
+        """Codes for large shards without any, so that a search need not look at most of their videos."""
+        self._codes = {}
+        if self._bounded and self._index.folder:
+            large = [shard for shard in self._index.shards() if len(shard.paths) >= CODED]
+            for shard in tqdm([s for s in large if not self._index.codes(s.number)], desc="codes", unit="shard"):
+                videos = self._videos(shard, torch.arange(len(next(iter(shard.tensors.values())))))
+                self._index.add_codes(shard.number, exact_search.encode(self.model.head, videos).save)
 
     # --- reading files
 

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 VERSION = 1
-ROWS = 4096  # of a shard; smaller ones are joined when an index is closed
+ROWS = 2**14  # of a shard; smaller ones are joined when an index is closed
 TABLES = """
 CREATE TABLE about (value TEXT NOT NULL, checksum INTEGER);
 CREATE TABLE files (
@@ -30,6 +30,7 @@ CREATE TABLE files (
 );
 CREATE INDEX by_hash ON files (hash);
 CREATE TABLE shards (number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
+CREATE TABLE codes (number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
 """
 
 
@@ -49,6 +50,22 @@ class Entry(NamedTuple):
     reason: str = ""
 
 
+class Shard(NamedTuple):
+    """Some indexed files. paths: of each row that files have; files of the same content share one.
+
+    tensors: (rows, ...), vectors as float16.
+    """
+
+    number: int
+    paths: dict[int, list[str]]
+    tensors: dict[str, Tensor]
+
+    def embeddings(self, rows: Tensor) -> dict[str, Tensor]:
+        """The embeddings of these rows, floats as float32."""
+        chosen = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in chosen.items()}
+
+
 COLUMNS = (*Entry._fields, "shard", "row")
 # SQLite finds a damaged page only where its structure is broken, hence a checksum for every row.
 SEAL = f"UPDATE files SET checksum = seal({', '.join(COLUMNS)}) WHERE checksum IS NULL"
@@ -57,7 +74,6 @@ ADD = (
     f"INSERT INTO files ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "checksum"))
 )
-ADD_SHARD = "INSERT OR REPLACE INTO shards VALUES (?, ?)"
 
 
 class VideoIndex:
@@ -130,20 +146,33 @@ class VideoIndex:
         for row in self._connection.execute(f"SELECT {', '.join(Entry._fields)} FROM files ORDER BY number"):
             yield Entry(*row)
 
-    def parts(self) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-        """The paths and embeddings of all indexed files, in parts of at most `ROWS`; floats are float32."""
-        for shard in self._used():
+    def shards(self) -> Iterator[Shard]:
+        """The indexed files with their embeddings, at most `ROWS` of them at a time."""
+        for number in self._used():
             found = self._connection.execute(
-                "SELECT path, row FROM files WHERE shard = ? AND reason = '' ORDER BY row", (shard,)
-            ).fetchall()
-            rows = torch.tensor([row for _, row in found])
-            yield (
-                [path for path, _ in found],
-                {
-                    name: tensor[rows].float() if tensor.is_floating_point() else tensor[rows]
-                    for name, tensor in self._shard(shard).items()
-                },
+                "SELECT row, path FROM files WHERE shard = ? AND reason = '' ORDER BY row, number", (number,)
             )
+            paths: dict[int, list[str]] = {}
+            for row, path in found:
+                paths.setdefault(row, []).append(path)
+            yield Shard(number, paths, self._shard(number))
+
+    def add_codes(self, number: int, save: Callable[[Path], None]) -> None:
+        """Keep codes beside a shard. save: writes them to a file, and to others of its stem."""
+        file = self._codes(number)
+        save(file)
+        checksum = _checksum(*sorted(file.parent.glob(f"{file.stem}.*")))
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (number, checksum))
+
+    def codes(self, number: int) -> Path | None:
+        """The file of the codes of a shard; None where there are none, or where they are damaged."""
+        if self.folder is None:
+            return None
+        file = self._codes(number)
+        known = self._connection.execute("SELECT checksum FROM codes WHERE number = ?", (number,)).fetchone()
+        files = sorted(file.parent.glob(f"{file.stem}.*"))
+        return file if known and files and _checksum(*files) == known[0] else None
 
     def same_content(self, content: str) -> bool:
         """Whether a file with this hash is indexed."""
@@ -178,7 +207,7 @@ class VideoIndex:
         row = 0
         with self._connection:
             if checksum is not None:
-                self._connection.execute(ADD_SHARD, (number, checksum))
+                self._name(number, checksum)
             for entry in entries:
                 if not entry.reason and places[entry.hash] is None:
                     places[entry.hash], row = (number, row), row + 1
@@ -208,9 +237,10 @@ class VideoIndex:
         for shard in self._shards.keys() - used:
             del self._shards[shard]
         if self.folder:
-            needed = {self._file(shard) for shard in used}
-            for file in {*self.folder.glob("shard-*"), *self.folder.glob(".shard-*")} - needed:
-                file.unlink()
+            needed = {file.stem for shard in used for file in (self._file(shard), self._codes(shard))}
+            for file in self.folder.glob("*-*"):
+                if file.stem not in needed:
+                    file.unlink()
 
     def copy_to(self, folder: str | Path, about: dict) -> "VideoIndex":
         """The same index in another folder, which must be empty."""
@@ -218,14 +248,13 @@ class VideoIndex:
         with other.writing():
             entries = {entry.path: entry for entry in self.entries()}
             other.add([entry for entry in entries.values() if entry.reason], None)
-            for paths, embeddings in self.parts():
+            for shard in self.shards():
                 first: dict[str, int] = {}
-                for row, path in enumerate(paths):
-                    if not other.same_content(entries[path].hash):
-                        first.setdefault(entries[path].hash, row)
-                rows = list(first.values())
-                chosen = {name: tensor[rows] for name, tensor in embeddings.items()} if rows else None
-                other.add([entries[path] for path in paths], chosen)
+                for row, paths in shard.paths.items():
+                    if not other.same_content(entries[paths[0]].hash):
+                        first.setdefault(entries[paths[0]].hash, row)
+                chosen = shard.embeddings(torch.tensor(list(first.values()))) if first else None
+                other.add([entries[path] for paths in shard.paths.values() for path in paths], chosen)
         return other
 
     # --- shards
@@ -244,6 +273,9 @@ class VideoIndex:
 
     def _file(self, shard: int) -> Path:
         return self.folder / f"shard-{shard:06d}.safetensors"
+
+    def _codes(self, shard: int) -> Path:
+        return self.folder / f"codes-{shard:06d}.faiss"
 
     def _shard(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._shards:
@@ -274,6 +306,10 @@ class VideoIndex:
         self._shards.pop(shard, None)
         return checksum
 
+    def _name(self, shard: int, checksum: int) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO shards VALUES (?, ?)", (shard, checksum))
+        self._connection.execute("DELETE FROM codes WHERE number = ?", (shard,))  # of an older shard of this number
+
     def _join(self, shards: list[int]) -> None:
         """Move the rows that files need into one new shard."""
         number, parts, moves, start = max(self._used()) + 1, [], [], 0
@@ -285,7 +321,7 @@ class VideoIndex:
             start += len(rows)
         checksum = self._write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
         with self._connection:
-            self._connection.execute(ADD_SHARD, (number, checksum))
+            self._name(number, checksum)
             move = "UPDATE files SET shard = ?, row = ?, checksum = NULL WHERE shard = ? AND row = ?"
             self._connection.executemany(move, moves)
             self._connection.execute(SEAL)
@@ -304,11 +340,12 @@ def _seal(*values) -> int:
     return zlib.crc32(repr(values).encode())
 
 
-def _checksum(file: Path) -> int:
+def _checksum(*files: Path) -> int:
     found = 0
-    with open(file, "rb") as opened:
-        while part := opened.read(2**20):
-            found = zlib.crc32(part, found)
+    for file in files:
+        with open(file, "rb") as opened:
+            while part := opened.read(2**20):
+                found = zlib.crc32(part, found)
     return found
 
 

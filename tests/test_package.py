@@ -77,6 +77,7 @@ def below(*layers: str) -> set[str]:
 
 FOUNDATION = {"config", "losses", "metrics", "files", "code_hash"}
 MODELS = {"base", "model", "released", "rivals", "methods", "scoring"}
+SEARCH = {"video_index", "exact_search"}
 MAY_REACH = {
     "config": set(),
     "losses": set(),
@@ -92,8 +93,10 @@ MAY_REACH = {
     "data": {"config", "code_hash", "files"},  # it knows no model
     "encoding": {*FOUNDATION, "base", "data", "model", "released", "scoring"},
     "video_index": set(),
-    "retriever": {*FOUNDATION, *MODELS, "data", "video_index"},
-    "cli": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "report", "bundled", "retriever", "video_index"},
+    "exact_search": {"base", "config", "losses", "model", "released", "rivals", "scoring"},
+    "retriever": {*FOUNDATION, *MODELS, "data", *SEARCH},
+    "cli": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "report", "bundled", "retriever", *SEARCH},
+    "mteb_search": {*FOUNDATION, *MODELS, "data", *SEARCH, "retriever"},
     "training": {*FOUNDATION, *MODELS, "data", "encoding"},
     "evaluation": {*FOUNDATION, *MODELS, "data", "encoding", "training", "bundled"},
     "report": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "bundled"},

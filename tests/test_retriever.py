@@ -226,6 +226,32 @@ def test_another_model_refuses_the_index(zero_shot, bundled, tmp_path, corpus):
         Retriever.load(tmp_path / "videos")
 
 
+def test_codes_change_nothing_that_is_found(zero_shot, corpus, tmp_path, monkeypatch):
+    """With codes for every shard: after a save, a change, a damage, and in another process."""
+    monkeypatch.setattr("glscl.retriever.CODED", 1)
+    folder = copies(corpus, tmp_path / "videos", 12)
+    retriever, plain = zero_shot(), zero_shot()
+    retriever.index(folder / "inner")
+    retriever.save(tmp_path / "index")
+    retriever.index(folder)
+    plain.index(folder)
+    same(retriever.search("a star", 4), plain.search("a star", 4))
+    (codes,) = (tmp_path / "index").glob("codes-*.faiss")
+    loaded = Retriever.load(tmp_path / "index")
+    for one, other in zip(*(r.search(["a star", "a red circle"], 4) for r in (loaded, plain)), strict=True):
+        same(one, other)
+    assert loaded._codes
+    codes.write_bytes(codes.read_bytes()[:-1] + b"?")
+    damaged = Retriever.load(tmp_path / "index")
+    same(damaged.search("a star", 4), plain.search("a star", 4))
+    assert not damaged._codes
+    (folder / "0.mp4").unlink()
+    for one in (damaged, plain):
+        one.index(folder, prune=True)
+    same(damaged.search("a star", 20), plain.search("a star", 20))
+    assert damaged._codes
+
+
 @pytest.mark.slow
 def test_an_index_survives_kills(zero_shot, corpus, tmp_path, bundled):
     """A process that indexes is killed at five moments; what it leaves can be searched, and the last run ends it."""

@@ -22,9 +22,10 @@ def embeddings(*numbers):
 def held(index):
     """{path: the number in its embedding}."""
     return {
-        path: frames[0, 0].item()
-        for paths, tensors in index.parts()
-        for path, frames in zip(paths, tensors["frames"], strict=True)
+        path: shard.embeddings(torch.tensor([row]))["frames"][0, 0, 0].item()
+        for shard in index.shards()
+        for row, paths in shard.paths.items()
+        for path in paths
     }
 
 
@@ -45,7 +46,7 @@ def test_what_is_added_is_there_and_what_is_replaced_is_new(index):
     for _ in range(2):
         assert held(index) == {"/b.mp4": 4, "/c.mp4": 3, "/broken.mp4": 5}
         index.tidy()
-    assert len(list(index.parts())) == 1
+    assert len(list(index.shards())) == 1
 
 
 def test_files_of_the_same_content_share_an_embedding(index):
@@ -57,7 +58,7 @@ def test_files_of_the_same_content_share_an_embedding(index):
     assert held(index) == expected
     index.tidy()
     assert held(index) == expected
-    assert sum(len(tensors["frames"]) for _, tensors in index.parts()) == 5
+    assert sum(len(shard.tensors["frames"]) for shard in index.shards()) == 3
     index.add([entries("a")[0]._replace(hash="hash of c"), entries("d")[0]._replace(hash="hash of a")], None)
     assert held(index) == expected | {"/a.mp4": 3, "/d.mp4": 1}
 
@@ -65,7 +66,8 @@ def test_files_of_the_same_content_share_an_embedding(index):
 def test_vectors_are_kept_as_float16_and_all_else_as_it_is(index):
     draws = torch.randn(3, 2, 8), torch.randn(3, 2, 2), torch.ones(3, 2, dtype=torch.long)
     index.add(entries("a", "b", "c"), dict(zip(("frames", "gram", "mask"), draws, strict=True)))
-    ((_, found),) = index.parts()
+    (shard,) = index.shards()
+    found = shard.embeddings(torch.arange(3))
     assert found["frames"].dtype == torch.float32
     assert torch.equal(found["frames"], draws[0].half().float())
     assert torch.equal(found["gram"], draws[1])
@@ -92,7 +94,7 @@ def test_shards_stay_within_their_size(tmp_path):
         numbers = range(start, start + ROWS // 3)
         index.add(entries(*numbers), embeddings(*(number % 1000 for number in numbers)))
     index.tidy()
-    sizes = [len(paths) for paths, _ in index.parts()]
+    sizes = [len(shard.paths) for shard in index.shards()]
     assert max(sizes) <= ROWS
     assert sum(sizes) == len(index)
     assert len(sizes) <= 5
