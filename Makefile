@@ -25,7 +25,7 @@ inputs: .venv/.installed
 reproduce: inputs  ## run the pipeline in its quick profile, 15 to 30 minutes on 2 cores, and check its results
 	@python -m glscl.study.pipeline quick
 
-study: inputs  ## run the full profile, whose results the repository holds: hours on 2 cores, resumable
+study: inputs  ## run the full profile, whose results the repository holds: two hours on 2 cores, resumable
 	@python -m glscl.study.pipeline full
 
 PROFILE ?= quick

@@ -36,7 +36,8 @@ class Browser:
     `errors` holds console errors and uncaught exceptions, `requests` every address asked for, since the last `open`.
     """
 
-    def __init__(self, width: int = 1280, height: int = 900):
+    def __init__(self, width: int = 1280, height: int = 900, patience: float = 30):
+        """patience: seconds that Chromium may take for an answer."""
         websocket = pytest.importorskip("websocket", reason="websocket-client is not installed: no browser test")
         if CHROMIUM is None:
             pytest.skip("no chromium, chromium-browser or google-chrome on the PATH: no browser test")
@@ -47,7 +48,7 @@ class Browser:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             address = self._debugger()
-            self._socket = websocket.create_connection(address, timeout=30)
+            self._socket = websocket.create_connection(address, timeout=patience)
             target = next(t for t in self._call("Target.getTargets")["targetInfos"] if t["type"] == "page")
             attach = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
             self._session = attach["sessionId"]
@@ -117,6 +118,10 @@ class Browser:
         """Set the size of the window, in CSS pixels; a phone also obeys the page's viewport tag."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
 
+    def focus(self) -> None:
+        """Let the page believe that its window is in front: JupyterLab's commands are for what has the focus."""
+        self._call("Emulation.setFocusEmulationEnabled", enabled=True)
+
     def hover(self, x: float, y: float) -> None:
         """Move the mouse to a place in the window, in CSS pixels."""
         for dx in (-3, 0):
@@ -128,6 +133,13 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         time.sleep(0.15)
+
+    def type(self, text: str) -> None:
+        """Write text where the cursor is, then press Enter."""
+        self._call("Input.insertText", text=text)
+        for kind in ("keyDown", "keyUp"):
+            key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+            self._call("Input.dispatchKeyEvent", type=kind, text="\r" if kind == "keyDown" else "", **key)
 
     def screenshot(self, path: str | Path | None = None, whole: bool = True) -> np.ndarray:
         """What the page looks like: (height, width, 3), uint8; `whole` goes beyond the window. Written to `path`."""

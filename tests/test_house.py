@@ -18,6 +18,7 @@ STORE = "dvcstore/"
 LISTED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 TRACKED = [name for name in LISTED.split("\0") if name and (ROOT / name).is_file()]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OF_STAGES = [path for path in NOTEBOOKS if path.name != "explore.ipynb"]  # the explorer is read, and is no stage
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HOME = re.compile(r"(?<![\w.])/(?:home|Users|root|work|workspace|mnt|tmp)/[\w.-]+|[A-Z]:\\\\?Users")
 
@@ -64,8 +65,15 @@ def test_notebooks_are_sources(path):
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), "strip the outputs"
     assert cells[0]["cell_type"] == "markdown"
     tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
-    assert tags.count("parameters") == 1
+    assert tags.count("parameters") == (path in OF_STAGES)
     assert "injected-parameters" not in tags
+
+
+def test_notebooks_of_stages_have_a_number_and_no_stage_runs_another():
+    numbered = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
+    run = re.findall(r"notebooks/\w+\.ipynb", (ROOT / "dvc.yaml").read_text())
+    assert numbered == OF_STAGES
+    assert set(run) == {f"notebooks/{path.name}" for path in OF_STAGES}
 
 
 def test_every_section_of_params_is_used_by_a_stage():
@@ -133,7 +141,7 @@ def declared(name: str, **items) -> dict:
     return json.loads(text)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", OF_STAGES, ids=lambda path: path.name)
 def test_defaults_of_a_notebook_are_those_of_params(path):
     name = path.stem.partition("_")[2]
     dataset = "scenes" if name in ("check", "prepare", "encode", "search") else "facets"
@@ -144,7 +152,7 @@ def test_defaults_of_a_notebook_are_those_of_params(path):
     assert parameters.defaults(path) == none | resolved | given
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", OF_STAGES, ids=lambda path: path.name)
 def test_a_stage_depends_on_the_code_of_its_notebook(path):
     for name in (path.stem.partition("_")[2], f"full_{path.stem.partition('_')[2]}"):
         stage = STAGES.get(name)

@@ -1,4 +1,6 @@
-"""The first stage: for every notebook a file with the hash of the code that it can reach, on which its stage depends.
+"""The first stage: for the notebook of every stage a file with the hash of the code that it can reach.
+
+The stage depends on this file.
 
 python -m glscl.study.code
 """
@@ -14,12 +16,13 @@ from glscl.study.project import project_root
 
 
 def write_hashes(root: Path) -> None:
-    """Write work/code/<notebook>.txt for every notebook, and make the folders of trained models.
+    """Write work/code/<notebook>.txt for the notebook of every stage, and make the folders of trained models.
 
-    The code that turns params.yaml into the parameters of a notebook counts as reached by all. The folders are there
-    where nothing is trained too, as stages read them.
+    The names of these notebooks begin with a number; `explore` is no stage. The code that turns params.yaml into the
+    parameters of a notebook counts as reached by all. The folders are there where nothing is trained too, as stages
+    read them.
     """
-    for notebook in sorted((root / "notebooks").glob("*.ipynb")):
+    for notebook in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
         write_text(root / f"work/code/{notebook.stem}.txt", hash_of(notebook, "glscl.study.parameters") + "\n")
     params = yaml.safe_load((root / "params.yaml").read_text())
     for profile in params["profiles"]:

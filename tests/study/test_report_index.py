@@ -54,7 +54,7 @@ def test_every_notebook_but_its_own_has_a_page(project):
     index = report_index.write_report(quick())
     assert index == report_index.Path("reports/quick/index.html")
     pages = {page.stem for page in index.parent.glob("*.html")} - {"index"}
-    others = {"01_features", "04_worlds", "13_report"}  # of corpora of features, and the index itself
+    others = {"01_features", "04_worlds", "13_report", "explore"}  # of features, the index itself, and no stage
     assert pages == {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} - others
 
 
