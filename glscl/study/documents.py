@@ -92,7 +92,8 @@ def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
 def in_short(study: Study, dataset: str) -> str:
     """What was found on a corpus, in three sentences: recalls, where GLSCL stands, and what heads can tell apart."""
     metrics, rows = study.found("metrics", dataset), reported(study.table(dataset), "t2v").set_index("method")
-    minus, twins = metrics["glscl_minus"], metrics["twins"]
+    twins, layers = metrics["twins"], metrics["temporal_layers"]
+    minus = {head: one for head, one in metrics["glscl_minus"].items() if layers.get(head) == layers["glscl"]}
     best = rows.loc[["glscl", *minus], "R@1"].idxmax()
     others = {"untrained CLIP": untrained(study, dataset)}
     if best != "glscl":
