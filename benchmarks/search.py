@@ -27,7 +27,7 @@ from glscl.model import Videos
 from glscl.scoring import top_k
 from glscl.study.project import hardware
 from glscl.training.runs import load_run
-from glscl.video_index import ROWS
+from glscl.video_index import ROWS, Shard, halved
 
 K = 10
 
@@ -37,16 +37,6 @@ def mixed(videos: Videos, count: int, generator: torch.Generator) -> Videos:
     one, other = (take(videos, torch.randint(len(videos.mask), (count,), generator=generator)) for _ in range(2))
     frames = (one.frames + other.frames) / 2
     return Videos(frames, one.mask, gram(frames), normalize(one.concepts + other.concepts, dim=-1))
-
-
-def halved(videos: Videos) -> Videos:
-    """As an index keeps them."""
-    return videos._replace(frames=videos.frames.half(), concepts=videos.concepts.half())
-
-
-def whole(videos: Videos) -> Videos:
-    """Half precision back to float32."""
-    return Videos(*(part.float() if part.is_floating_point() else part for part in videos))
 
 
 def read_once(parts: list[np.ndarray]) -> float:
@@ -67,13 +57,12 @@ def measure(run: Path, corpus: PreparedCorpus, count: int, queries: int, folder:
     source = joined([test, train])
     parts, plain, code_bytes = [], [], []
     for number, start in enumerate(range(0, count, ROWS)):
-        videos = halved(mixed(source, min(ROWS, count - start), generator))
-        file = folder / f"{number}.faiss"
-        exact_search.encode(head, whole(videos)).save(file)
+        rows, file = torch.arange(min(ROWS, count - start)), folder / f"{number}.faiss"
+        shard = Shard(number, {}, halved(mixed(source, len(rows), generator)._asdict()))
+        plain.append(Videos(**shard.embeddings(rows)))
+        exact_search.encode(head, plain[-1]).save(file)
         codes = exact_search.Codes.load(file)
-        rows = np.arange(len(videos.mask))
-        parts.append(exact_search.Part(rows, lambda chosen, videos=videos: whole(take(videos, chosen)), codes))
-        plain.append(whole(videos))
+        parts.append(exact_search.Part(rows.numpy(), lambda some, shard=shard: Videos(**shard.embeddings(some)), codes))
         code_bytes.append(faiss.vector_to_array(codes.index.codes)[: len(codes.owner) * codes.index.d // 8 * 8])
     times: dict[str, list[float]] = {"codes": [], "float32": [], "reading": []}
     scored, same = [], True

@@ -11,7 +11,6 @@ from pathlib import Path
 from transformers.utils import logging
 
 import glscl
-from glscl.data.decoding import VideoError
 from glscl.files import write_text
 
 MEGABYTES = 50  # of clips in a page, at most
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was indexed so far is kept, and the same command goes on from there.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, VideoError) as error:
+    except (ValueError, OSError) as error:
         print(f"glscl: {error}", file=sys.stderr)
         return 1
     return 0
@@ -137,13 +136,10 @@ def note_of(retriever) -> str:
 
 def page_of(found: dict[str, list[tuple[Path, float]]], note: str) -> str:
     """A page with the clips of each sentence inside it; all text is escaped."""
-    from glscl.report.clips import clips_html
+    from glscl.report.clips import clips_html, with_places
     from glscl.report.page import page
 
-    shown = {
-        sentence: [(path, f"{rank}. {path.name}, {score:.2f}") for rank, (path, score) in enumerate(hits, 1)]
-        for sentence, hits in found.items()
-    }
+    shown = {sentence: with_places(hits) for sentence, hits in found.items()}
     warned = f'<p class="headline">{html.escape(note)}</p>' if note else ""
     return page("Search", f"<h1>Search</h1>{warned}{clips_html(shown, MEGABYTES)}")
 

@@ -144,11 +144,11 @@ class Hits:
         return sorted(self.scores.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
-@torch.inference_mode()
 def best(head: MatchingHead, texts, parts: Sequence[Part], k: int) -> list[Hits]:
     """The k best videos of every text, and how many were scored for it."""
     found = [Hits(k) for _ in texts.sentence]
 
+    @torch.inference_mode()  # it holds for one thread
     def look(job: tuple[int, int]) -> None:
         text, number = job
         part, one, hits = parts[number], take(texts, [text]), found[text]

@@ -23,7 +23,7 @@ from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.data.processor import Processor
 from glscl.data.video_files import ENDINGS
 from glscl.methods import METHODS
-from glscl.scoring import encode_all, top_k
+from glscl.scoring import COLUMNS, encode_all, top_k
 from glscl.video_index import ROWS, Entry, Shard, VideoIndex
 
 try:
@@ -51,6 +51,14 @@ class Changes(NamedTuple):
     gone: int
 
 
+class Opened(NamedTuple):
+    """What a search reads: the shards of an index in some state of it, and the codes of those that have any."""
+
+    state: tuple[int, int] | None
+    shards: list[Shard]
+    codes: dict
+
+
 class Retriever:
     """A model with its tokenizer and image settings, and the videos indexed so far.
 
@@ -64,7 +72,7 @@ class Retriever:
         """source: folder or name that the model can be loaded from again; an index that is saved names it."""
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
-        self._index, self._codes = VideoIndex.in_memory(), {}
+        self._index, self._opened = VideoIndex.in_memory(), Opened(None, [], {})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
@@ -185,7 +193,7 @@ class Retriever:
             known = {entry.path: entry for entry in self._index.entries()}
             gone = {path for path in known if not os.path.exists(path) and _lies_in(path, given)}
             waiting = [file for file in files if file not in gone and not _unchanged(file, known.get(file))]
-            self._add(waiting)
+            self._add(waiting, {entry.hash: entry.seconds for entry in known.values() if not entry.reason})
             if prune:
                 self._index.drop(sorted(gone))
             self._index.tidy()
@@ -215,19 +223,26 @@ class Retriever:
         if not len(self._index):
             raise ValueError("nothing is indexed yet; call index with files or folders first.")
         sentences = [text] if isinstance(text, str) else list(text)
-        texts, shards = self.embed_texts(sentences), list(self._index.shards())
-        if not self._codes and self._bounded:
-            self._codes = {s.number: exact_search.Codes.load(f) for s in shards if (f := self._index.codes(s.number))}
-        found = self._with_codes(texts, shards, k) if self._codes else self._one_by_one(texts, shards, k)
+        texts, (_, shards, codes) = self.embed_texts(sentences), self._open()
+        found = self._with_codes(texts, shards, codes, k) if codes else self._one_by_one(texts, shards, k)
         results = [
             [(Path(path), score) for score, shard, row in hits for path in shards[shard].paths[row]][:k]
             for hits in found
         ]
         return results[0] if isinstance(text, str) else results
 
-    def _with_codes(self, texts, shards: list[Shard], k: int) -> list[list[tuple[float, int, int]]]:
+    def _open(self) -> "Opened":
+        """The shards and their codes, read again where the index has changed since the last search."""
+        if self._opened.state != (state := self._index.state()):
+            shards = list(self._index.shards())
+            files = {s.number: self._index.codes(s.number) for s in shards if self._bounded}
+            codes = {number: exact_search.Codes.load(file) for number, file in files.items() if file}
+            self._opened = Opened(state, shards, codes)
+        return self._opened
+
+    def _with_codes(self, texts, shards: list[Shard], codes: dict, k: int) -> list[list[tuple[float, int, int]]]:
         parts = [
-            exact_search.Part(np.array(list(shard.paths)), partial(self._videos, shard), self._codes.get(shard.number))
+            exact_search.Part(np.array(list(shard.paths)), partial(self._videos, shard), codes.get(shard.number))
             for shard in shards
         ]
         found = exact_search.best(self.model.head, texts, parts, k)
@@ -236,12 +251,12 @@ class Retriever:
     def _one_by_one(self, texts, shards: list[Shard], k: int) -> list[list[tuple[float, int, int]]]:
         best: list[list[tuple[float, int, int]]] = [[] for _ in texts[0]]
         for number, shard in enumerate(shards):
-            rows = torch.tensor(list(shard.paths))
-            scores, places = top_k(self.model, texts, self._videos(shard, rows), min(k, len(rows)))
-            for hits, score, place in zip(best, scores.tolist(), rows[places].tolist(), strict=True):
-                hits += zip(score, [number] * len(score), place, strict=True)
-                hits.sort(key=lambda hit: -hit[0])
-                del hits[k:]
+            for rows in torch.tensor(list(shard.paths)).split(COLUMNS):
+                scores, places = top_k(self.model, texts, self._videos(shard, rows), min(k, len(rows)))
+                for hits, score, place in zip(best, scores.tolist(), rows[places].tolist(), strict=True):
+                    hits += zip(score, [number] * len(score), place, strict=True)
+                    hits.sort(key=lambda hit: -hit[0])
+                    del hits[k:]
         return best
 
     def _videos(self, shard: Shard, rows: Tensor):
@@ -255,7 +270,6 @@ class Retriever:
 
     def _add_codes(self) -> None:
         """Codes for large shards without any, so that a search need not look at most of their videos."""
-        self._codes = {}
         if self._bounded and self._index.folder:
             large = [shard for shard in self._index.shards() if len(shard.paths) >= CODED]
             for shard in tqdm([s for s in large if not self._index.codes(s.number)], desc="codes", unit="shard"):
@@ -264,8 +278,8 @@ class Retriever:
 
     # --- reading files
 
-    def _add(self, files: list[str]) -> None:
-        """Read, embed and add these files."""
+    def _add(self, files: list[str], seconds: dict[str, float]) -> None:
+        """Read, embed and add these files. seconds: duration of the indexed ones by the hash of their content."""
         entries, embedded, hashes, written = [], [], set(), time.monotonic()
 
         def write():
@@ -275,7 +289,7 @@ class Retriever:
 
         with tqdm(total=len(files), desc="index", unit="file", disable=not files) as bar:
             try:
-                for batch in self._read(files):
+                for batch in self._read(files, seconds):
                     new = {}
                     for entry, frames in batch:
                         if not entry.reason and entry.hash not in hashes and not self._index.same_content(entry.hash):
@@ -291,9 +305,8 @@ class Retriever:
             finally:  # what was embedded before Ctrl-C is kept
                 write()
 
-    def _read(self, files: list[str]) -> Iterator[list[tuple[Entry, np.ndarray | None]]]:
+    def _read(self, files: list[str], seconds: dict[str, float]) -> Iterator[list[tuple[Entry, np.ndarray | None]]]:
         """What `_read_one` gives of every file, in batches; the next batch is decoded while one is encoded."""
-        seconds = {entry.hash: entry.seconds for entry in self._index.entries() if not entry.reason}
         batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
         with ThreadPoolExecutor() as pool:
             ahead: list = []

@@ -74,6 +74,7 @@ ADD = (
     f"INSERT INTO files ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "
     "ON CONFLICT (path) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in (*COLUMNS[1:], "checksum"))
 )
+ADD_SHARD = "INSERT INTO shards VALUES (?, ?)"
 
 
 class VideoIndex:
@@ -141,6 +142,10 @@ class VideoIndex:
     def __len__(self) -> int:
         return self._connection.execute("SELECT count(*) FROM files WHERE reason = ''").fetchone()[0]
 
+    def state(self) -> tuple[int, int]:
+        """Another value after every change, by this process or by another one."""
+        return self._connection.execute("PRAGMA data_version").fetchone()[0], self._connection.total_changes
+
     def entries(self) -> Iterator[Entry]:
         """Every file, in the order in which they were first added."""
         for row in self._connection.execute(f"SELECT {', '.join(Entry._fields)} FROM files ORDER BY number"):
@@ -200,14 +205,14 @@ class VideoIndex:
         embeddings: {name: (files, ...)} of those entries that are readable and whose content is not indexed yet, in
         their order; None where there is none. The others of the same content share the embedding.
         """
-        number = max(self._used(), default=-1) + 1
-        checksum = None if embeddings is None else self._write(number, _halved(embeddings))
+        number = self._next()
+        checksum = None if embeddings is None else self._write(number, halved(embeddings))
         # Before any change: a file that gets new content may hold the only name of what another one has now.
         places = {entry.hash: self._place(entry.hash) for entry in entries if not entry.reason}
         row = 0
         with self._connection:
             if checksum is not None:
-                self._name(number, checksum)
+                self._connection.execute(ADD_SHARD, (number, checksum))
             for entry in entries:
                 if not entry.reason and places[entry.hash] is None:
                     places[entry.hash], row = (number, row), row + 1
@@ -268,6 +273,10 @@ class VideoIndex:
         found = self._connection.execute("SELECT DISTINCT shard FROM files WHERE shard IS NOT NULL ORDER BY shard")
         return [shard for (shard,) in found]
 
+    def _next(self) -> int:
+        """Number of a new shard; none is used twice, as other processes may hold an older one of that number."""
+        return self._connection.execute("SELECT coalesce(max(number), -1) + 1 FROM shards").fetchone()[0]
+
     def _first(self, shard: int) -> Tensor:
         return next(iter(self._shard(shard).values()))
 
@@ -306,13 +315,9 @@ class VideoIndex:
         self._shards.pop(shard, None)
         return checksum
 
-    def _name(self, shard: int, checksum: int) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO shards VALUES (?, ?)", (shard, checksum))
-        self._connection.execute("DELETE FROM codes WHERE number = ?", (shard,))  # of an older shard of this number
-
     def _join(self, shards: list[int]) -> None:
         """Move the rows that files need into one new shard."""
-        number, parts, moves, start = max(self._used()) + 1, [], [], 0
+        number, parts, moves, start = self._next(), [], [], 0
         for shard in shards:
             found = self._connection.execute("SELECT DISTINCT row FROM files WHERE shard = ? ORDER BY row", (shard,))
             rows = [row for (row,) in found]
@@ -321,13 +326,13 @@ class VideoIndex:
             start += len(rows)
         checksum = self._write(number, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
         with self._connection:
-            self._name(number, checksum)
+            self._connection.execute(ADD_SHARD, (number, checksum))
             move = "UPDATE files SET shard = ?, row = ?, checksum = NULL WHERE shard = ? AND row = ?"
             self._connection.executemany(move, moves)
             self._connection.execute(SEAL)
 
 
-def _halved(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
+def halved(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
     """Vectors as float16: half the size, and less of an error than CLIP in half precision has."""
     width = max(tensor.shape[-1] for tensor in embeddings.values())
     return {

@@ -240,16 +240,16 @@ def test_codes_change_nothing_that_is_found(zero_shot, corpus, tmp_path, monkeyp
     loaded = Retriever.load(tmp_path / "index")
     for one, other in zip(*(r.search(["a star", "a red circle"], 4) for r in (loaded, plain)), strict=True):
         same(one, other)
-    assert loaded._codes
+    assert loaded._open().codes
     codes.write_bytes(codes.read_bytes()[:-1] + b"?")
     damaged = Retriever.load(tmp_path / "index")
     same(damaged.search("a star", 4), plain.search("a star", 4))
-    assert not damaged._codes
+    assert not damaged._open().codes
     (folder / "0.mp4").unlink()
     for one in (damaged, plain):
         one.index(folder, prune=True)
     same(damaged.search("a star", 20), plain.search("a star", 20))
-    assert damaged._codes
+    assert damaged._open().codes
 
 
 @pytest.mark.slow

@@ -36,6 +36,11 @@ def preview(path: str | Path) -> bytes:
     return target.getvalue()
 
 
+def with_places(hits: list[tuple[Path, float]]) -> list[tuple[Path, str]]:
+    """Files with their place and score as captions, as `clips_html` takes them. hits: file and score, best first."""
+    return [(path, f"{place}. {path.name}, {score:.2f}") for place, (path, score) in enumerate(hits, 1)]
+
+
 PLAYER = 'width="224" controls autoplay muted loop playsinline'
 
 

@@ -8,7 +8,6 @@ import ipywidgets as widgets
 import plotly.graph_objects as go
 from transformers.utils import logging
 
-from glscl.data.decoding import VideoError
 from glscl.evaluation.results import METRICS
 from glscl.report.figures.common import PLOTLY_MIME
 from glscl.report.tables import results_html
@@ -32,7 +31,7 @@ from glscl.study.explore_models import Opened
 SHOWN = 200  # queries in the list at most, and 5 of a comparison at either end
 WIDE = {"width": "98%"}
 MONOSPACE = "<style>.queries select { font-family: monospace; }</style>"
-TROUBLE = (ValueError, OSError, VideoError)
+TROUBLE = (ValueError, OSError)
 
 
 def note(text: str) -> widgets.HTML:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from glscl.data.corpora import read_corpus
 from glscl.data.video_files import list_videos
+from glscl.report.clips import with_places
 from glscl.retriever import Retriever
 
 
@@ -47,10 +48,7 @@ class Found(NamedTuple):
 
     def clips(self, best: int) -> dict[str, list[tuple[Path, str]]]:
         """The `best` files of each sentence with a caption, as `glscl.report.clips.clips_html` takes them."""
-        return {
-            sentence: [(path, f"{rank}. {path.name}, {score:.2f}") for rank, (path, score) in enumerate(hits[:best], 1)]
-            for sentence, hits in self.hits.items()
-        }
+        return {sentence: with_places(hits[:best]) for sentence, hits in self.hits.items()}
 
     def ranks(self) -> pd.DataFrame:
         """Where the clip of each caption stands: columns sentence, its clip, rank (1 is best)."""

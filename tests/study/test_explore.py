@@ -293,7 +293,7 @@ def test_folders_that_cannot_be_compared_are_refused_in_one_sentence(tmp_path):
         explore.compare_folders((one, "glscl"), (one, "late"))
     with pytest.raises(ValueError, match="runs of x_pool on test"):
         explore.compare_folders((one, "x_pool"), (one, "glscl"))
-    (tmp_path / "a/work/corpora/made/captions.parquet").unlink()
+    (one.parents[1] / "corpora/made/captions.parquet").unlink()
     with pytest.raises(FileNotFoundError, match=r"needs the captions of its corpus in .*; run its prepare stage\.$"):
         explore.compare_folders((one, "glscl"), (one, "glscl"))
 
