@@ -54,6 +54,11 @@ def joined(parts):
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
+def readable(tensor: Tensor) -> bool:
+    """Whether checks may look at the values: in training a GPU would stop for each; there the loss tells, later."""
+    return not (tensor.is_cuda and torch.is_grad_enabled())
+
+
 def require_features(features: Tensor, mask: Tensor, width: int, what: str) -> None:
     """Raise a ValueError unless features are (items, positions, width), finite, each with a real position in its mask.
 
@@ -65,7 +70,7 @@ def require_features(features: Tensor, mask: Tensor, width: int, what: str) -> N
             f"{tuple(features.shape)} and {tuple(mask.shape)}; encode with the CLIP that the head was built for."
         )
     require_content(mask, what)
-    if not torch.isfinite(features).all():
+    if readable(features) and not torch.isfinite(features).all():
         raise ValueError(f"{what} features must be finite, got NaN or infinity; look for damaged inputs or overflow.")
 
 
@@ -73,7 +78,7 @@ def require_content(mask: Tensor, what: str) -> None:
     """Raise a ValueError where a row of mask (items, positions) has no real position, or where there is no row."""
     if not mask.numel():
         raise ValueError(f"expected items with {what}s, got a mask of shape {tuple(mask.shape)}; give at least one.")
-    empty = (mask.sum(1) == 0).nonzero().flatten().tolist()
+    empty = (mask.sum(1) == 0).nonzero().flatten().tolist() if readable(mask) else []
     if empty:
         raise ValueError(f"every item needs at least one real {what}, rows {empty} have none; leave those items out.")
 
@@ -253,7 +258,7 @@ class RetrievalModel(PreTrainedModel):
         With `padding: released` absent words read those before them, as in releases without a mask in CLIP.
         """
         require_content(token_mask, "word")
-        if token_ids.shape != token_mask.shape or (token_mask.diff(dim=1) > 0).any():
+        if token_ids.shape != token_mask.shape or (readable(token_mask) and (token_mask.diff(dim=1) > 0).any()):
             raise ValueError("token_mask must have the shape of token_ids and its zeros at the end; pad on the right.")
         masked = None if getattr(self.config, "padding", "masked") == "released" else token_mask
         features = self.clip.text_model(token_ids, attention_mask=masked).last_hidden_state

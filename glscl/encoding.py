@@ -35,7 +35,7 @@ def encode_split(model: RetrievalModel, split: Split, batch_size: int = 256):
     """The embeddings of every text and of every video of a split, each encoded once: (texts, videos)."""
 
     def run(encode, batch):
-        return encode(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        return encode(model, split.normalised({name: tensor.to(model.device) for name, tensor in batch.items()}))
 
     model.eval()
     texts = encode_all(lambda index: run(encode_texts, split.text_batch(index)), len(split), batch_size)
@@ -73,8 +73,8 @@ def save_features(
         keep(sentence=sentence, words=words, word_mask=batch["word_mask"])
     new = torch.tensor([row for row, video in enumerate(split.videos) if video not in known], dtype=torch.long)
     for index in tqdm(new.split(batch_size) if len(new) else [], desc="videos", unit="batch"):
-        batch = split.video_batch(index)
-        frames = model.frame_features(batch["pixels"].to(device), batch["frame_mask"].to(device)).half().cpu()
+        batch = split.normalised({name: tensor.to(device) for name, tensor in split.video_batch(index).items()})
+        frames = model.frame_features(batch["pixels"], batch["frame_mask"]).half().cpu()
         known |= dict(zip([split.videos[row] for row in index], frames, strict=True))
     keep(frames=torch.stack([known[video] for video in split.videos]), frame_mask=split.frame_mask)
     joined = {name: torch.cat(parts) for name, parts in features.items()}

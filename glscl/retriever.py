@@ -343,8 +343,8 @@ class Retriever:
             frames[row, : len(found)], mask[row, : len(found)] = found, 1
 
         def encode(index: Tensor):
-            pixels = self.processor.normalise(frames[index]) * mask[index][..., None, None, None]
-            return self.model.encode_videos(pixels.to(self.model.device), mask[index].to(self.model.device))
+            images, present = frames[index].to(self.model.device), mask[index].to(self.model.device)
+            return self.model.encode_videos(self.processor.normalise(images, present), present)
 
         return encode_all(encode, len(decoded))
 

@@ -68,7 +68,7 @@ def test_features_are_those_of_clip_in_half_precision(corpus, live, model, tmp_p
     kept = load_file(tmp_path / "new/test.safetensors")
     assert {name: tuple(tensor.shape) for name, tensor in kept.items()} == shapes
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["test.safetensors"]
-    texts, videos = live.text_batch(torch.arange(12)), live.video_batch(torch.arange(12))
+    texts, videos = live.text_batch(torch.arange(12)), live.normalised(live.video_batch(torch.arange(12)))
     with torch.inference_mode():
         sentence, words = model.text_features(texts["token_ids"], texts["word_mask"])
         frames = model.frame_features(videos["pixels"], videos["frame_mask"])

@@ -19,7 +19,8 @@ class Split:
 
     captions: table with columns `caption_id`, `video`, `text`, one row per text. videos: ids in gallery order.
     video_of_text: (texts,), positions in `videos`. Tensors of texts have `texts` rows, tensors of videos `videos` rows.
-    A batch holds `token_ids` and `pixels` for the whole model, or `sentence`, `words` and `frames` for a head alone.
+    A batch holds `token_ids` and uint8 `images`, which `normalised` turns into `pixels` for the whole model, or
+    `sentence`, `words` and `frames` for a head alone.
     draw: None, or (seed, epoch), with which `__getitems__` takes other frames of the store than evaluation does; see
         `glscl.data.decoding.Sampling.choose`. Cached features know the frames of evaluation alone.
     """
@@ -33,7 +34,7 @@ class Split:
 
     @classmethod
     def from_store(cls, captions: pd.DataFrame, store: FrameStore, processor: Processor) -> "Split":
-        """A split whose batches hold tokens and normalised pixels, read from the frame store."""
+        """A split whose batches hold tokens and images, read from the frame store."""
         _require_captions(captions)
         token_ids, word_mask = processor.tokenise(captions["text"].tolist())
         if absent := sorted(set(captions["video"]) - store.row.keys()):
@@ -68,6 +69,11 @@ class Split:
         """The batch of these texts and the video of each, whose frames `draw` chooses."""
         index = torch.as_tensor(texts)
         return self.text_batch(index) | self.video_batch(self.video_of_text[index], self.draw)
+
+    @property
+    def reads_frames(self) -> bool:
+        """Whether batches are read from a frame store, and not held in memory."""
+        return self._store is not None
 
     @property
     def frame_mask(self) -> Tensor:
@@ -114,11 +120,17 @@ class Split:
         """Tensors of these videos; from a store, those of the evaluation sample unless drawn by (seed, epoch)."""
         batch = {name: _full(tensor[index]) for name, tensor in self._videos.items()}
         if self._store:
-            store, rows, processor = self._store
-            frames, mask = store.read([rows[i] for i in index], draw)
-            batch["frame_mask"] = torch.as_tensor(mask).long()
-            batch["pixels"] = processor.normalise(frames) * batch["frame_mask"][..., None, None, None]
+            store, rows, _ = self._store
+            images, mask = store.read([rows[i] for i in index], draw)
+            batch |= {"images": torch.as_tensor(images), "frame_mask": torch.as_tensor(mask).long()}
         return batch
+
+    def normalised(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with `pixels` in the place of `images`, computed where the images are: bytes travel faster."""
+        if "images" not in batch:
+            return batch
+        others = {name: tensor for name, tensor in batch.items() if name != "images"}
+        return others | {"pixels": self._store[2].normalise(batch["images"], batch["frame_mask"])}
 
 
 @dataclass(frozen=True)

@@ -403,7 +403,8 @@ class FrameStore:
             mask[number, position] = True
 
         jobs = [(number, position) for number, sample in enumerate(samples) for position in range(len(sample))]
-        with ThreadPoolExecutor(min(CORES, 8)) as pool:  # Pillow decodes outside the interpreter's lock
+        threads = 1 if multiprocessing.parent_process() else min(CORES, 8)  # loader processes share the cores
+        with ThreadPoolExecutor(threads) as pool:  # Pillow decodes outside the interpreter's lock
             deque(pool.map(fill, *zip(*jobs, strict=True)), maxlen=0)
         return frames, mask
 

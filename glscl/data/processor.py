@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
@@ -62,10 +61,13 @@ class Processor:
         )
         return encoded.input_ids * encoded.attention_mask, encoded.attention_mask
 
-    def normalise(self, frames: np.ndarray | Tensor, device: str | torch.device = "cpu") -> Tensor:
-        """frames uint8 (videos, frames, height, width, 3) -> pixels (videos, frames, 3, height, width), float32."""
-        pixels = torch.as_tensor(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+    def normalise(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """frames uint8 (videos, frames, height, width, 3) -> pixels (videos, frames, 3, height, width), float32.
+
+        mask: (videos, frames), 1 for real frames; the pixels of others are 0. Computed on the device of the frames.
+        """
+        pixels = frames.permute(0, 1, 4, 2, 3).float() / 255
         mean, std = (
-            torch.tensor(v, device=device).view(3, 1, 1) for v in (self.images.image_mean, self.images.image_std)
+            torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (self.images.image_mean, self.images.image_std)
         )
-        return (pixels - mean) / std
+        return (pixels - mean) / std * mask[..., None, None, None]

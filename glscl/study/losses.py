@@ -199,7 +199,8 @@ class Study:
         """One batch of training pairs, always the same, on which gradients and cosines in training are measured."""
         data = self.corpus.split("train")
         drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[: self.settings.batch_size]
-        return {name: tensor.to(device) for name, tensor in data.__getitems__(drawn.tolist()).items()}
+        batch = data.__getitems__(drawn.tolist())
+        return data.normalised({name: tensor.to(device) for name, tensor in batch.items()})
 
 
 class Measured(NamedTuple):

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from glscl.data.dataset import PreparedCorpus
 from glscl.data.processor import Processor
 from glscl.files import write_json
 from glscl.methods import METHODS
+from glscl.training.parallel import Processes, usable_gpus
 from glscl.training.trainer import TrainSettings, train
 
 # DVC deletes the outputs of a stage before it runs the stage again, so what a resume needs lies elsewhere.
@@ -67,7 +69,8 @@ def train_seeds(
     each epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
     work/.unfinished, so that a stage that fails later trains nothing again.
     Without a GPU the seeds are trained side by side, each in a process of its own; a head over a frozen CLIP uses one
-    thread, so that its weights do not depend on the number of cores.
+    thread, so that its weights do not depend on the number of cores. On several GPUs they are too, and where there are
+    more GPUs than seeds a seed has several. In processes of a launcher, such as `torchrun`, all train each seed.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct `seeds` in params.yaml.")
@@ -76,24 +79,58 @@ def train_seeds(
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     # Other seeds of the same job may be trained in another process at the same time.
     complete = UNFINISHED / key / f"complete-{'-'.join(map(str, seeds))}"
-    shutil.rmtree(complete, ignore_errors=True)
-    if torch.cuda.is_available() or len(seeds) == 1:
+    processes = Processes.of_launcher(settings.devices)
+    if processes.writes:
+        shutil.rmtree(complete, ignore_errors=True)
+    processes.wait()
+    gpus = usable_gpus(settings.devices)
+    if processes.count > 1 or len(gpus) == 1 or (len(seeds) == 1 and not gpus):
         threads = torch.get_num_threads()
         for number in range(len(seeds)):
             _train_seed(number, job, about, complete)
         torch.set_num_threads(threads)
+    elif gpus:
+        _train_on(len(gpus), job, about, complete)
     else:
-        # A server that has imported what training needs forks the processes: the imports take as long as an epoch.
-        multiprocessing.set_forkserver_preload([__name__])
-        given = job, about, complete, len(seeds)
-        torch.multiprocessing.start_processes(_train_seed, given, nprocs=len(seeds), start_method="forkserver")
-    write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(complete, folder)
+        _start(_train_seed, len(seeds), job, about, complete, len(seeds))
+    if processes.writes:
+        write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(complete, folder)
+    processes.wait()
     curves = [pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds]
     clocks = [pd.read_csv(complete.parent / f"clock-{seed}.csv") for seed in seeds]
     return pd.concat(curves, ignore_index=True), pd.concat(clocks, ignore_index=True)
+
+
+def _start(call, count: int, *given) -> None:
+    """call(number, *given) in `count` processes; a server that has imported what training needs forks them."""
+    multiprocessing.set_forkserver_preload([__name__])  # the imports take as long as an epoch
+    torch.multiprocessing.start_processes(call, given, nprocs=count, start_method="forkserver")
+
+
+def _train_on(gpus: int, job: Job, about: dict, complete: Path) -> None:
+    """Train as many seeds at once as there are GPUs; GPUs that are left over help, where they divide a batch."""
+    for first in range(0, len(job.seeds), gpus):
+        numbers = range(first, min(first + gpus, len(job.seeds)))
+        each = next(n for n in range(gpus // len(numbers), 0, -1) if job.settings.batch_size % n == 0)
+        print(f"{len(numbers)} seeds at once, each on {each} of {gpus} GPUs", flush=True)
+        ports = [_free_port() for _ in numbers]
+        _start(_train_together, len(numbers) * each, numbers, each, ports, job, about, complete)
+
+
+def _train_together(place: int, numbers, each: int, ports: list[int], job: Job, about: dict, complete: Path) -> None:
+    group, rank = divmod(place, each)
+    told = {"RANK": rank, "WORLD_SIZE": each, "LOCAL_RANK": place, "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update({name: str(value) for name, value in (told | {"MASTER_PORT": ports[group]}).items()})
+    _train_seed(numbers[group], job, about, complete, len(numbers) * each)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: int = 1) -> None:
@@ -110,8 +147,11 @@ def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: i
     state = complete.parent / f"seed-{seed}-{_fingerprint(model)}"
     splits = job.corpus.split("train"), job.corpus.split("val")
     train(model, *splits, job.settings, seed, state, progress=processes == 1)
-    shutil.copy(state / "clock.csv", complete.parent / f"clock-{seed}.csv")
-    _keep(model, job.corpus.processor, state, complete / f"seed-{seed}", about)
+    together = Processes.of_launcher(job.settings.devices)
+    if together.writes:
+        shutil.copy(state / "clock.csv", complete.parent / f"clock-{seed}.csv")
+        _keep(model, job.corpus.processor, state, complete / f"seed-{seed}", about)
+    together.wait()
 
 
 def _keep(model: RetrievalModel, processor: Processor, state: Path, folder: Path, about: dict) -> None:

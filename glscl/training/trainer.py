@@ -5,22 +5,25 @@ import math
 import os
 import shutil
 import time
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from tqdm import tqdm
 
 from glscl.base import RetrievalModel
 from glscl.config import at_least, one_of
 from glscl.data.dataset import Split
+from glscl.data.frame_store import CORES
 from glscl.encoding import encode_split, encode_texts, encode_videos
 from glscl.files import write_table
 from glscl.metrics import retrieval_metrics
@@ -34,9 +37,11 @@ from glscl.training.bert_adam import (
     released_learning_rate_factor,
     to_half,
 )
+from glscl.training.parallel import Processes, mixed, whole_batch_gradients
 
 CANDIDATES = 20  # of each text, that a cross-encoder orders on validation
 GAIN = 0.5  # points of R@1 on validation that count as a gain
+STEPS_UNREAD = 20  # on a GPU, which would else wait for the processor in every step
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,12 @@ class TrainSettings:
     optimizer: `adamw`, or `released`: optimiser, schedule and float16 weights of CLIP as in the CLIP4Clip family's
     releases, see `glscl.training.bert_adam`. A learning rate does not mean the same in both. betas: how much of the
     mean of the gradient and of its square a step keeps.
+
+    What follows changes speed and memory, and numbers by rounding alone:
+    compile: compile CLIP's encoders. checkpointing: compute activations of CLIP again for the gradient instead of
+    keeping them. chunk: pairs that are encoded at a time, 0 for all of a batch; the loss is that of the whole batch,
+    but dropout draws other numbers. devices: GPUs by number; none names all that there are. deterministic: on a GPU use
+    algorithms alone that give the same numbers every time.
     """
 
     epochs: int
@@ -70,9 +81,15 @@ class TrainSettings:
     lr_scale: float | None = None
     optimizer: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.98)
+    compile: bool = False
+    checkpointing: bool = False
+    chunk: int = 0
+    devices: tuple[int, ...] = ()
+    deterministic: bool = False
 
     def __post_init__(self):
-        for name, low in (("epochs", 1), ("batch_size", 2), ("weight_decay", 0), ("warmup", 0), ("patience", 0)):
+        lowest = {"epochs": 1, "batch_size": 2, "weight_decay": 0, "warmup": 0, "patience": 0, "chunk": 0}
+        for name, low in lowest.items():
             at_least(name, getattr(self, name), low)
         for name in ("lr_new", "lr_clip", "clip_grad", *(["lr_scale"] if self.lr_scale is not None else [])):
             if not getattr(self, name) > 0:
@@ -151,67 +168,67 @@ def train(
     each epoch draws its order, its frames and its dropout from (seed, epoch) alone. If the run is complete already,
     the model is left as it is: the files hold the result. Every epoch prints a line; `progress` adds a bar for its
     steps.
-    Raises ValueError for fewer texts than one batch, or a loss that is not finite.
+    In processes of a launcher each encodes its share of every batch, and the first writes; see `Processes`.
+    Raises ValueError for fewer texts than one batch, a batch that the processes do not divide, or a loss that is not
+    finite.
     """
     if (folder / "curve.csv").exists():
         return
     if len(data) < settings.batch_size:
         raise ValueError(f"one batch needs {settings.batch_size} texts, got {len(data)}; lower train.batch_size.")
-    accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() else "no")
-    if accelerator.num_processes > 1:
-        raise ValueError(f"training runs in one process, got {accelerator.num_processes}; start it without a launcher.")
+    processes = Processes.of_launcher(settings.devices)
+    model.to(processes.device)
     model.clip.requires_grad_(settings.backbone != "frozen")
     model.clip.logit_scale.requires_grad_(False)
     if settings.half:
         prepare_clip(model.clip)
-    groups, betas = parameter_groups(model, settings), tuple(settings.betas)
-    if settings.optimizer == "released":
-        optimizer = BertAdam(groups, betas=betas, eps=1e-6, max_norm=settings.clip_grad)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-6)
+    layers = [*model.clip.text_model.encoder.layers, *model.clip.vision_model.encoder.layers]
+    for layer in layers if settings.checkpointing else []:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    optimizer = _optimizer(model, settings, processes.device)
     shuffle = torch.Generator()
-    loader = DataLoader(
-        data, settings.batch_size, True, drop_last=True, generator=shuffle, collate_fn=lambda batch: batch
-    )
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    fed = processes.device.type == "cuda" and data.reads_frames
+    workers = max(1, CORES // torch.cuda.device_count() - 1) if fed else 0
+    loader = _loader(data, settings.batch_size, shuffle, processes, workers)
+    run = _Run(model, optimizer, data, settings, seed, processes, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    curve, selected = _resume(folder, trained, optimizer)
+    curve, selected = _resume(folder, run.trained, optimizer)
+    processes.require_equal(len(curve), f"epochs in {folder}")
     steps = settings.epochs * len(loader)
-    for epoch in range(len(curve), settings.epochs):
-        if is_flat([row["val_r1"] for row in curve], settings.patience):
-            break
-        torch.manual_seed(_mix(seed, epoch))
-        shuffle.manual_seed(_mix(seed, epoch))
-        data.draw = (seed, epoch)
-        with tqdm(
-            loader, f"seed {seed}, epoch {epoch + 1}/{settings.epochs}", unit="step", disable=not progress
-        ) as bar:
-            keep = _Kept(folder, trained, settings.keep_steps)
-            terms = _epoch(accelerator, model, optimizer, bar, settings, epoch * len(loader), steps, keep)
-        if settings.half:
-            model.clip.float()  # validation is what evaluation will compute with these weights
-        score = recall_at_1(model, validation)
-        if settings.half:
-            to_half(model.clip)
-        best = max((row["val_r1"] for row in curve), default=-1.0)
-        curve.append({"seed": seed, "epoch": epoch + 1, "step": (epoch + 1) * len(loader)} | terms)
-        curve[-1]["val_r1"] = score
-        if score > best:
-            selected = {name: p.detach().cpu().clone() for name, p in trained.items()}
-        if settings.keep_epochs:
-            keep.write(curve[-1]["step"])
-        _store(folder, trained, selected, optimizer, curve)
-        print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
-    save_file(selected, folder / "selected.safetensors")
-    save_file(_weights(trained), folder / "last.safetensors")
+    with _deterministic(settings.deterministic):
+        if settings.compile and settings.backbone != "frozen":
+            _compile(run)
+        for epoch in range(len(curve), settings.epochs):
+            if is_flat([row["val_r1"] for row in curve], settings.patience):
+                break
+            torch.manual_seed(mixed(seed, epoch))
+            shuffle.manual_seed(mixed(seed, epoch))
+            data.draw = (seed, epoch)
+            with tqdm(
+                loader,
+                f"seed {seed}, epoch {epoch + 1}/{settings.epochs}",
+                unit="step",
+                disable=not progress or not processes.writes,
+            ) as bar:
+                terms = _epoch(run, bar, epoch * len(loader), steps)
+            score = _validate(run, validation)
+            best = max((row["val_r1"] for row in curve), default=-1.0)
+            curve.append({"seed": seed, "epoch": epoch + 1, "step": (epoch + 1) * len(loader)} | terms)
+            curve[-1]["val_r1"] = score
+            if processes.writes:
+                if score > best:
+                    selected = {name: p.detach().cpu().clone() for name, p in run.trained.items()}
+                if settings.keep_epochs:
+                    run.keep(curve[-1]["step"])
+                _store(folder, run.trained, selected, optimizer, curve)
+                print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
+    if processes.writes:
+        _finish(folder, run.trained, selected, curve)
+    processes.wait()
     if settings.half:
         model.clip.float()
-    rows = pd.DataFrame(curve)
-    write_table(folder / "clock.csv", rows[["seed", "epoch", *CLOCK]])
-    write_table(folder / "curve.csv", rows.drop(columns=CLOCK))
-    for checkpoint in folder.glob("epoch-*"):
-        shutil.rmtree(checkpoint)
+    for layer in layers if settings.checkpointing else []:
+        del layer.forward
 
 
 CLOCK = ["seconds", "items_per_second", "data_wait_share"]  # what was measured; all else is the same everywhere
@@ -225,57 +242,225 @@ def _weights(trained: dict) -> dict:
     return {name: p.detach().cpu().contiguous() for name, p in trained.items()}
 
 
-class _Kept(NamedTuple):
-    """Weights that are kept while training goes on: after the steps `steps`, in `folder`."""
+class _Run(NamedTuple):
+    """One training: what its steps need."""
 
+    model: RetrievalModel
+    optimizer: torch.optim.Optimizer
+    data: Split
+    settings: TrainSettings
+    seed: int
+    processes: Processes
     folder: Path
-    trained: dict
-    steps: tuple[int, ...]
 
-    def write(self, step: int) -> None:
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that are trained, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def keep(self, step: int) -> None:
+        """Keep the weights after this step while training goes on."""
         save_file(_weights(self.trained), self.folder / f"after-{step:06d}.safetensors")
 
+    def gradients(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """Compute the gradients of a batch on the device; return the terms of the loss, outside the graph."""
+        model, settings = self.model, self.settings
+        bfloat16 = self.processes.device.type == "cuda" and settings.optimizer == "adamw"
 
-def _mix(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+        def encode(part):
+            part = self.data.normalised(part)
+            if settings.half:
+                part = half_features(model, part)
+            with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=bfloat16):
+                return encode_texts(model, part), encode_videos(model, part)
+
+        self.optimizer.zero_grad()
+        seed = self.seed, step
+        terms = whole_batch_gradients(model, batch, encode, self.processes, settings.chunk, seed)
+        return {name: term.detach() for name, term in terms.items()}
 
 
-def _epoch(accelerator, model, optimizer, batches, settings, before: int, steps: int, keep: _Kept) -> dict[str, float]:
+def _optimizer(model: RetrievalModel, settings: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+    groups, betas = parameter_groups(model, settings), tuple(settings.betas)
+    if settings.optimizer == "released":
+        return BertAdam(groups, betas=betas, eps=1e-6, max_norm=settings.clip_grad)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-6, fused=True if device.type == "cuda" else None)
+
+
+def _loader(data: Split, batch_size: int, shuffle: torch.Generator, processes: Processes, workers: int) -> DataLoader:
+    """Batches of this process's pairs in an order that `shuffle` draws, the same in all processes.
+
+    workers: processes that read and decode frames ahead; 0: this one does.
+    """
+    share = processes.share(batch_size)
+    own = slice(processes.rank * share, (processes.rank + 1) * share)
+    batches = BatchSampler(RandomSampler(data, generator=shuffle), batch_size, drop_last=True)
+    return DataLoader(
+        data,
+        batch_sampler=_Share(batches, own),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=processes.device.type == "cuda",
+        generator=shuffle,
+        collate_fn=_as_it_is,
+    )
+
+
+def _as_it_is(batch):
+    return batch
+
+
+class _Share(NamedTuple):
+    """A part of every batch of a sampler."""
+
+    batches: BatchSampler
+    own: slice
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch[self.own] for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _on_device(batches: Iterable[dict], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """The batches on the device; on a GPU each is copied while the one before it is computed."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    copies, ahead = torch.cuda.Stream(device), None
+
+    def ready(batch):
+        torch.cuda.current_stream(device).wait_stream(copies)
+        for tensor in batch.values():
+            tensor.record_stream(torch.cuda.current_stream(device))
+        return batch
+
+    for batch in batches:
+        if ahead is not None:
+            yield ready(ahead)
+        with torch.cuda.stream(copies):
+            ahead = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    if ahead is not None:
+        yield ready(ahead)
+
+
+def _epoch(run: _Run, batches: tqdm, before: int, steps: int) -> dict[str, float]:
+    """Train on all batches; the means of the loss terms over the steps, and what was measured."""
+    model, settings, device = run.model, run.settings, run.processes.device
     model.train()
     released = settings.optimizer == "released"
     schedule = released_learning_rate_factor if released else learning_rate_factor
-    sums: dict[str, float] = {}
+    losses = _Losses()
     start = waited = time.perf_counter()
     waiting = 0.0
-    for number, batch in enumerate(batches, 1):
+    for number, batch in enumerate(_on_device(batches, device), 1):
         waiting += time.perf_counter() - waited
-        factor = schedule(before + number - 1, steps, settings.warmup)
-        for group in optimizer.param_groups:
+        step = before + number
+        factor = schedule(step - 1, steps, settings.warmup)
+        for group in run.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        if settings.half:
-            batch = half_features(model, batch)
-        with nullcontext() if released else accelerator.autocast():
-            loss = model.loss(encode_texts(model, batch), encode_videos(model, batch))
-        if not torch.isfinite(loss["total"]):
-            values = {name: term.item() for name, term in loss.items()}
-            raise ValueError(f"the loss must be finite, got {values}; lower the learning rate or check the inputs.")
-        optimizer.zero_grad()
-        accelerator.backward(loss["total"])
-        accelerator.clip_grad_norm_(model.parameters(), settings.clip_grad)
-        optimizer.step()
+        losses.add(step, run.gradients(batch, step))
+        kept = step in settings.keep_steps and run.processes.writes
+        if device.type != "cuda" or kept or number % STEPS_UNREAD == 0:
+            losses.read()
+            batches.set_postfix(loss=f"{losses.mean('total'):.3g}", refresh=False)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad)
+        run.optimizer.step()
         if released:
             clamp_logit_scale(model)
-        if before + number in keep.steps:
-            keep.write(before + number)
-        sums = {name: sums.get(name, 0.0) + term.item() for name, term in loss.items()}
+        if kept:
+            run.keep(step)
         waited = time.perf_counter()
-        batches.set_postfix(loss=f"{sums['total'] / number:.3g}", refresh=False)
-    return {f"loss_{name}": value / number for name, value in sums.items()} | {
+    losses.read()
+    waited = time.perf_counter()
+    return {f"loss_{name}": losses.mean(name) for name in losses.sums} | {
         "lr_factor": factor,
         "seconds": waited - start,
         "items_per_second": number * settings.batch_size / (waited - start),
         "data_wait_share": waiting / (waited - start),
     }
+
+
+class _Losses:
+    """Sums of the loss terms over the steps, which stay on the device until they are read."""
+
+    def __init__(self):
+        self.sums: dict[str, float] = {}
+        self._count, self._unread = 0, []
+
+    def add(self, step: int, terms: dict[str, Tensor]) -> None:
+        self._unread.append((step, terms))
+
+    def read(self) -> None:
+        """Raise a ValueError at the first step whose loss is not finite."""
+        if not self._unread:
+            return
+        values = torch.stack([torch.stack(list(terms.values())) for _, terms in self._unread]).tolist()
+        for (step, terms), row in zip(self._unread, values, strict=True):
+            named = dict(zip(terms, row, strict=True))
+            if not math.isfinite(named["total"]):
+                raise ValueError(
+                    f"the loss must be finite, got {named} at step {step}; lower the learning rate or check the inputs."
+                )
+            self.sums = {name: self.sums.get(name, 0.0) + value for name, value in named.items()}
+        self._count, self._unread = self._count + len(values), []
+
+    def mean(self, name: str) -> float:
+        return self.sums[name] / self._count
+
+
+def _validate(run: _Run, validation: Split) -> float:
+    """`recall_at_1` of the weights as evaluation will have them; the first process computes it for all."""
+    score = 0.0
+    if run.settings.half:
+        run.model.clip.float()
+    if run.processes.writes:
+        # batches of other sizes would be compiled anew
+        with torch.compiler.set_stance("force_eager") if run.settings.compile else nullcontext():
+            score = recall_at_1(run.model, validation)
+    if run.settings.half:
+        to_half(run.model.clip)
+    return run.processes.first_says(score)
+
+
+def _compile(run: _Run) -> None:
+    """Compile CLIP's encoders; where that fails they stay as they are, and a line says why."""
+    for encoder in (run.model.clip.text_model, run.model.clip.vision_model):
+        encoder.compile()
+    pairs = run.data.__getitems__(list(range(run.processes.share(run.settings.batch_size))))
+    run.model.train()
+    try:
+        run.gradients({name: tensor.to(run.processes.device) for name, tensor in pairs.items()}, 0)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of the compiler, which has no common class of errors
+        torch.compiler.set_stance("force_eager")
+        reason = " ".join(str(error).split()[:30])
+        print(f"CLIP's encoders run without being compiled: {reason}", flush=True)
+    run.optimizer.zero_grad()
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _finish(folder: Path, trained: dict, selected: dict, curve: list[dict]) -> None:
+    save_file(selected, folder / "selected.safetensors")
+    save_file(_weights(trained), folder / "last.safetensors")
+    rows = pd.DataFrame(curve)
+    write_table(folder / "clock.csv", rows[["seed", "epoch", *CLOCK]])
+    write_table(folder / "curve.csv", rows.drop(columns=CLOCK))
+    for state in folder.glob("epoch-*"):
+        shutil.rmtree(state)
 
 
 def _store(folder: Path, trained: dict, selected: dict, optimizer, curve: list[dict]) -> None:

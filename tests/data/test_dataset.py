@@ -38,7 +38,7 @@ def test_a_batch_pairs_each_text_with_its_own_video(corpus, model):
     index = [40, 3, 3, 97]
     for split in (cached, live):
         with torch.inference_mode():
-            videos = encode_videos(model, split.__getitems__(index))
+            videos = encode_videos(model, split.normalised(split.__getitems__(index)))
             everything = encode_split(model, split)[1]
         own = [split.videos.index(split.captions["video"][i]) for i in index]
         torch.testing.assert_close(videos.frames, everything.frames[own], atol=1e-4, rtol=1e-4)
@@ -103,10 +103,10 @@ def test_a_draw_changes_the_frames_of_training_and_nothing_else(drawing, model):
     evaluated, before = drawing.__getitems__(index), encode_split(model, drawing)[1].frames
     drawing.draw = (0, 3)
     drawn = drawing.__getitems__(index)
-    assert not torch.equal(drawn["pixels"], evaluated["pixels"])
+    assert not torch.equal(drawn["images"], evaluated["images"])
     assert torch.equal(drawn["token_ids"], evaluated["token_ids"])
-    assert torch.equal(drawn["pixels"][0], drawn["pixels"][2])
-    assert torch.equal(drawing.__getitems__(index[::-1])["pixels"].flip(0), drawn["pixels"])
+    assert torch.equal(drawn["images"][0], drawn["images"][2])
+    assert torch.equal(drawing.__getitems__(index[::-1])["images"].flip(0), drawn["images"])
     assert torch.equal(encode_split(model, drawing)[1].frames, before)
     assert drawing.sample(3).draw is None
 
@@ -196,4 +196,4 @@ def test_a_split_of_few_captions_draws_frames_like_all(drawing):
     assert few.videos == drawing.videos
     few.draw = drawing.draw = (0, 3)
     row = drawing.captions.index[drawing.captions["video"] == few.captions["video"][7]][0]
-    assert torch.equal(few.__getitems__([7])["pixels"], drawing.__getitems__([int(row)])["pixels"])
+    assert torch.equal(few.__getitems__([7])["images"], drawing.__getitems__([int(row)])["images"])

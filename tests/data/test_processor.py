@@ -50,7 +50,10 @@ def test_no_sentence_is_refused(processor):
 def test_pixels_are_normalised_like_the_image_processor(processor):
     frame = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     expected = processor.images(frame, return_tensors="pt").pixel_values[0]
-    torch.testing.assert_close(processor.normalise(frame[None, None])[0, 0], expected, atol=1e-5, rtol=0)
+    twice, mask = torch.from_numpy(frame).expand(1, 2, -1, -1, -1), torch.tensor([[1, 0]])
+    real, absent = processor.normalise(twice, mask)[0]
+    torch.testing.assert_close(real, expected, atol=1e-5, rtol=0)
+    assert (absent == 0).all()
 
 
 def test_a_backbone_from_scratch_has_the_tokenizers_vocabulary(processor, bundled):

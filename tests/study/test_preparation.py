@@ -95,7 +95,7 @@ def test_a_trained_clip_gets_more_frames_and_no_features(source, inputs, tmp_pat
     assert encoded.scale() is None
     assert "finetuned CLIP of" in encoded.answer()
     batch = encoded.corpus.split("val").__getitems__([0])
-    assert batch["pixels"].shape[:2] == (1, 4)
+    assert batch["images"].shape[:2] == (1, 4)
 
 
 def test_features_of_splits_that_are_gone_do_not_stay(source, inputs, tmp_path):

@@ -57,11 +57,11 @@ def epochs(monkeypatch):
     """Of the epochs from now on: `trained`, the steps before each; `stop`, the steps before one that is interrupted."""
     original, epochs = trainer._epoch, SimpleNamespace(trained=[], stop=None)
 
-    def epoch(accelerator, model, optimizer, batches, settings, before, steps, keep):
+    def epoch(run, batches, before, steps):
         if before == epochs.stop:
             raise KeyboardInterrupt
         epochs.trained.append(before)
-        return original(accelerator, model, optimizer, batches, settings, before, steps, keep)
+        return original(run, batches, before, steps)
 
     monkeypatch.setattr(trainer, "_epoch", epoch)
     return epochs
@@ -292,6 +292,85 @@ def test_a_batch_larger_than_the_data_is_refused(run, tmp_path):
         run(tmp_path, batch_size=4000)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(run, tmp_path):
-    with pytest.raises(ValueError, match="the loss must be finite"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(run, tmp_path):
+    with pytest.raises(ValueError, match=r"the loss must be finite, got .* at step 2;"):
         run(tmp_path, lr_new=1e12, clip_grad=1e12)
+
+
+def test_losses_that_stay_unread_name_the_first_step_that_is_not_finite_and_give_the_same_means():
+    losses = trainer._Losses()
+    for step in (1, 2):
+        losses.add(step, {"contrastive": torch.tensor(float(step)), "total": torch.tensor(2.0 * step)})
+    losses.read()
+    losses.add(3, {"contrastive": torch.tensor(6.0), "total": torch.tensor(3.0)})
+    losses.read()
+    losses.read()  # nothing is counted twice
+    assert (losses.mean("contrastive"), losses.mean("total")) == (3.0, 3.0)
+    for step, value in ((4, 1.0), (5, torch.inf), (6, torch.nan)):
+        losses.add(step, {"contrastive": torch.tensor(0.0), "total": torch.tensor(value)})
+    with pytest.raises(ValueError, match="at step 5;"):
+        losses.read()
+
+
+def test_checkpointing_changes_no_number_and_is_undone(run, tmp_path):
+    changed = {"epochs": 1, "backbone": "finetuned", "videos": 16, "batch_size": 8}
+    run(tmp_path / "plain", **changed)
+    trained, _ = run(tmp_path / "other", **changed, checkpointing=True)
+    assert_equal(weights(tmp_path / "other"), weights(tmp_path / "plain"))
+    assert not any("forward" in vars(module) for module in trained.modules())
+
+
+def test_a_batch_in_chunks_has_the_loss_of_the_whole(model, run, tmp_path):
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout | torch.nn.MultiheadAttention):
+            module.p = module.dropout = 0.0  # which draws other numbers for chunks
+    changed = {"epochs": 1, "backbone": "finetuned", "videos": 16, "batch_size": 8}
+    _, whole = run(tmp_path / "whole", **changed)
+    _, chunks = run(tmp_path / "chunks", **changed, chunk=3)
+    pd.testing.assert_frame_equal(whole, chunks, rtol=1e-4)
+
+
+def test_encoders_that_cannot_be_compiled_train_as_they_are_and_a_line_says_why(run, tmp_path, capsys, monkeypatch):
+    changed = {"epochs": 1, "backbone": "finetuned", "videos": 8, "batch_size": 4}
+    run(tmp_path / "plain", **changed)
+
+    def broken(*given, **options):
+        raise RuntimeError("no compiler\nis here")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", broken)
+    try:
+        run(tmp_path / "compiled", **changed, compile=True)
+    finally:
+        torch.compiler.set_stance("default")
+    said = [line for line in capsys.readouterr().out.splitlines() if "without being compiled" in line]
+    assert len(said) == 1
+    assert "no compiler" in said[0]
+    assert_equal(weights(tmp_path / "compiled"), weights(tmp_path / "plain"))
+
+
+def test_a_deterministic_run_leaves_the_switch_as_it_was(run, tmp_path, monkeypatch):
+    seen = []
+    original = trainer._epoch
+    monkeypatch.setattr(
+        trainer, "_epoch", lambda *g: (seen.append(torch.are_deterministic_algorithms_enabled()), original(*g))[1]
+    )
+    run(tmp_path, epochs=1, deterministic=True)
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_loader_processes_read_the_same_frames_in_every_epoch(corpus):
+    prepared = dataclasses.replace(corpus["prepared"], backbone="finetuned")
+    data = prepared.split("train").sample(12)
+    alone, shuffle = trainer.Processes(0, 1, torch.device("cpu")), torch.Generator()
+    for epoch in (0, 1):
+        data.draw = (0, epoch)
+        found = []
+        for workers in (0, 2):
+            shuffle.manual_seed(5)
+            loader = trainer._loader(data, 4, shuffle, alone, workers)
+            found.append(list(loader))
+        assert len(found[0]) == 3
+        for here, there in zip(*found, strict=True):
+            assert here["images"].dtype == torch.uint8
+            assert_equal(here, there)
