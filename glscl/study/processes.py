@@ -8,6 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from glscl.training.parallel import Processes
+
 MOST = 8  # processes; each holds half a gigabyte of libraries
 
 
@@ -15,10 +17,12 @@ def one_thread_each(call: Callable, jobs: Sequence[tuple]) -> list:
     """[call(*job) for job in jobs], as many at once as there are cores, in the order of the jobs.
 
     call: a function of a module. Its arguments and its result go from one process to another. With a GPU, one core or
-    one job the calls run here, one after the other. Raises what a call raises; the jobs that wait are then dropped.
+    one job, or in a process of a launcher, the calls run here, one after the other. Raises what a call raises; the jobs
+    that wait are then dropped.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = 1 if torch.cuda.is_available() else min(len(jobs), cores, MOST)
+    alone = torch.cuda.is_available() or Processes.launched()
+    count = 1 if alone else min(len(jobs), cores, MOST)
     if count < 2:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

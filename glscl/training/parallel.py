@@ -46,6 +46,11 @@ class Processes:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank, world_size=count)
         return cls(rank, count, device)
 
+    @staticmethod
+    def launched() -> bool:
+        """Whether a launcher has started this process as one of several."""
+        return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes files."""
@@ -93,9 +98,7 @@ class Processes:
             dist.all_gather(numbers, torch.tensor([number], device=self.device))
             found = [int(other) for other in numbers]
             if len(set(found)) > 1:
-                raise ValueError(
-                    f"all processes must see the same {what}, got {found}; let the nodes share it."
-                )
+                raise ValueError(f"all processes must see the same {what}, got {found}; let the nodes share it.")
 
     def first_says(self, number: float) -> float:
         """The number of the first process, in all processes."""

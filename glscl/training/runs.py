@@ -101,6 +101,7 @@ def train_seeds(
     processes.wait()
     curves = [pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds]
     clocks = [pd.read_csv(complete.parent / f"clock-{seed}.csv") for seed in seeds]
+    processes.wait()  # before one of them removes the folder
     return pd.concat(curves, ignore_index=True), pd.concat(clocks, ignore_index=True)
 
 

@@ -64,6 +64,21 @@ def test_seeds_side_by_side_write_the_files_that_they_write_alone(train_in, tmp_
     assert not torch.equal(one["head.local.queries"], other["head.local.queries"])
 
 
+def test_seeds_on_several_gpus_are_those_of_one_process(corpus, train_in, tmp_path, monkeypatch, capsys):
+    alone, _ = train_in(tmp_path / "alone", [0, 1, 2], "mean_pooling", {"temporal_layers": 1})
+    # Without a GPU the processes are the same, over gloo: two seeds with a process each, then one seed with two.
+    monkeypatch.setattr(runs, "usable_gpus", lambda devices: [0, 1])
+    curves, clocks = train_in(tmp_path / "spread", [0, 1, 2], "mean_pooling", {"temporal_layers": 1})
+    said = capsys.readouterr().out
+    assert "2 seeds at once, each on 1 of 2 GPUs" in said
+    assert "1 seeds at once, each on 2 of 2 GPUs" in said
+    assert len(clocks) == 6
+    pd.testing.assert_frame_equal(curves, alone, rtol=1e-4)
+    for seed in (0, 1, 2):
+        one, other = (load_file(tmp_path / f"{n}/out/seed-{seed}/last.safetensors") for n in ("alone", "spread"))
+        assert max((one[name] - tensor).abs().max().item() for name, tensor in other.items()) < 1e-5
+
+
 def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
     killed, epochs = tmp_path / "killed", 15
     killed.mkdir()
