@@ -1,20 +1,24 @@
 """A model and a split: embeddings, each item encoded once; ranks of every query; the features of a frozen CLIP."""
 
+import math
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import CLIPModel
 
-from glscl.base import RetrievalModel
+from glscl.base import RetrievalModel, joined
 from glscl.data.dataset import Split
+from glscl.data.frame_store import CORES
 from glscl.metrics import per_query
 from glscl.model import GLSCL
-from glscl.scoring import encode_all, similarity_matrix
+from glscl.scoring import encode_all, on_cpu, similarity_matrix
 
 
 def encode_texts(model: RetrievalModel, batch: dict[str, Tensor]):
@@ -31,16 +35,80 @@ def encode_videos(model: RetrievalModel, batch: dict[str, Tensor]):
     return model.encode_videos(batch["pixels"], batch["frame_mask"])
 
 
+class _Videos:
+    """Videos of a split by their rows, for a loader."""
+
+    def __init__(self, split: Split, rows: Tensor):
+        self._split, self._rows = split, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitems__(self, places: Tensor) -> dict[str, Tensor]:
+        return self._split.video_batch(self._rows[places])
+
+
+def loader_of(data, split: Split, device: torch.device, batches, generator: torch.Generator) -> DataLoader:
+    """A loader of `data`, which reads from the split; for a GPU other processes read frames ahead.
+
+    data: its `__getitems__` returns the batch of some items. batches: the items of every batch. generator: a loader
+    draws a number from it when it starts.
+    """
+    workers = reading_processes(device) if split.reads_frames else 0
+    ahead = {"num_workers": workers, "prefetch_factor": 4 if workers else None, "pin_memory": device.type == "cuda"}
+    return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is, generator=generator, **ahead)
+
+
+def reading_processes(device: torch.device) -> int:
+    """Processes that read and decode frames for a device: the cores that fall to a GPU, less one; none for a CPU."""
+    return max(1, CORES // torch.cuda.device_count() - 1) if device.type == "cuda" else 0
+
+
+def _as_it_is(batch):
+    return batch
+
+
+def on_device(batches: Iterable[dict], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """The batches on the device; on a GPU each is copied while the one before it is computed."""
+    if device.type != "cuda":
+        yield from batches
+        return
+    copies, ahead = torch.cuda.Stream(device), None
+
+    def ready(batch):
+        torch.cuda.current_stream(device).wait_stream(copies)
+        for tensor in batch.values():
+            tensor.record_stream(torch.cuda.current_stream(device))
+        return batch
+
+    for batch in batches:
+        if ahead is not None:
+            yield ready(ahead)
+        with torch.cuda.stream(copies):
+            ahead = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    if ahead is not None:
+        yield ready(ahead)
+
+
+def video_batches(split: Split, rows: Tensor, device: torch.device, batch_size: int) -> Iterator[dict[str, Tensor]]:
+    """Batches of these videos on the device, ready for `encode_videos`."""
+    batches = torch.arange(len(rows)).split(batch_size)
+    loader = loader_of(_Videos(split, rows), split, device, batches, torch.Generator())
+    return (split.normalised(batch) for batch in on_device(loader, device))
+
+
+@torch.inference_mode()
 def encode_split(model: RetrievalModel, split: Split, batch_size: int = 256):
-    """The embeddings of every text and of every video of a split, each encoded once: (texts, videos)."""
-
-    def run(encode, batch):
-        return encode(model, split.normalised({name: tensor.to(model.device) for name, tensor in batch.items()}))
-
+    """The embeddings of every text and of every video of a split, each encoded once: (texts, videos), on the CPU."""
     model.eval()
-    texts = encode_all(lambda index: run(encode_texts, split.text_batch(index)), len(split), batch_size)
-    videos = encode_all(lambda index: run(encode_videos, split.video_batch(index)), len(split.videos), batch_size)
-    return texts, videos
+    device = model.device
+
+    def run(index):
+        return encode_texts(model, {name: tensor.to(device) for name, tensor in split.text_batch(index).items()})
+
+    texts = encode_all(run, len(split), batch_size)
+    videos = video_batches(split, torch.arange(len(split.videos)), device, batch_size)
+    return texts, joined([on_cpu(encode_videos(model, batch)) for batch in videos])
 
 
 @torch.inference_mode()
@@ -72,10 +140,11 @@ def save_features(
         sentence, words = model.text_features(batch["token_ids"].to(device), batch["word_mask"].to(device))
         keep(sentence=sentence, words=words, word_mask=batch["word_mask"])
     new = torch.tensor([row for row, video in enumerate(split.videos) if video not in known], dtype=torch.long)
-    for index in tqdm(new.split(batch_size) if len(new) else [], desc="videos", unit="batch"):
-        batch = split.normalised({name: tensor.to(device) for name, tensor in split.video_batch(index).items()})
+    batches = video_batches(split, new, device, batch_size) if len(new) else []
+    names = iter(split.videos[row] for row in new)
+    for batch in tqdm(batches, desc="videos", unit="batch", total=math.ceil(len(new) / batch_size)):
         frames = model.frame_features(batch["pixels"], batch["frame_mask"]).half().cpu()
-        known |= dict(zip([split.videos[row] for row in index], frames, strict=True))
+        known |= {name: features for features, name in zip(frames, names, strict=False)}
     keep(frames=torch.stack([known[video] for video in split.videos]), frame_mask=split.frame_mask)
     joined = {name: torch.cat(parts) for name, parts in features.items()}
     for name, tensor in joined.items():

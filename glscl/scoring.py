@@ -1,6 +1,8 @@
 """Scores of all texts with all videos: every item encoded once, memory bounded by a block of the matrix."""
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import torch
@@ -20,13 +22,17 @@ def encode_all(encode: Callable[[Tensor], tuple], items: int, batch_size: int = 
     """
     if items == 0:
         raise ValueError("expected at least one item to encode, got none; check the split.")
-    batches = [encode(index) for index in torch.arange(items).split(batch_size)]
-    return joined([type(batch)(*(tensor.cpu() for tensor in batch)) for batch in batches])
+    return joined([on_cpu(encode(index)) for index in torch.arange(items).split(batch_size)])
+
+
+def on_cpu(embeddings):
+    """The same embeddings on the CPU."""
+    return type(embeddings)(*(tensor.cpu() for tensor in embeddings))
 
 
 @torch.inference_mode()
 def similarity_matrix(model, texts, videos, dtype: torch.dtype | None = None) -> Tensor:
-    """All scores (texts, videos), float32 on the CPU, in blocks that bound the memory.
+    """All scores (texts, videos), float32 on the CPU, in blocks that bound the memory; on all GPUs, if there are.
 
     model: a model or a head. dtype: bfloat16 or float16 for matrix products in half precision; float32 where absent.
     Raises ValueError for embeddings of another head or width, an empty side, or a score that is not finite.
@@ -34,8 +40,12 @@ def similarity_matrix(model, texts, videos, dtype: torch.dtype | None = None) ->
     head = _head(model)
     head.require_embeddings(texts, videos)
     scores = torch.empty(len(texts[0]), len(videos[0]))
-    for rows, columns, block in _blocks(head, texts, videos, dtype):
-        scores[rows, columns] = block
+
+    def fill(head: MatchingHead, gallery: slice) -> None:
+        for rows, columns, block in _blocks(head, texts, videos, gallery, dtype):
+            scores[rows, columns] = block
+
+    _on_every_gpu(fill, head, len(videos[0]))
     return scores
 
 
@@ -44,14 +54,23 @@ def top_k(model, texts, videos, k: int, dtype: torch.dtype | None = None) -> tup
     """The k best videos of every text: scores (texts, k), best first, and their indices (texts, k).
 
     Streams over the gallery and holds no more than the best of a block of texts; arguments as `similarity_matrix`.
-    Raises ValueError where k is not from 1 to the size of the gallery.
+    Raises ValueError where k is not from 1 to the size of the gallery, or a score is not finite.
     """
     head = _head(model)
     head.require_embeddings(texts, videos)
     if not 1 <= k <= len(videos[0]):
         raise ValueError(f"k must be from 1 to the {len(videos[0])} videos of the gallery, got {k}; ask for fewer.")
+    parts = _on_every_gpu(lambda head, gallery: _best(head, texts, videos, gallery, k, dtype), head, len(videos[0]))
+    scores, indices = (torch.cat(side, 1) for side in zip(*parts, strict=True))
+    if len(parts) > 1:
+        scores, position = scores.topk(k, sorted=True)
+        indices = indices.gather(1, position)
+    return scores, indices
+
+
+def _best(head: MatchingHead, texts, videos, gallery: slice, k: int, dtype) -> tuple[Tensor, Tensor]:
     found: dict[int, tuple[Tensor, Tensor]] = {}
-    for rows, columns, block in _blocks(head, texts, videos, dtype):
+    for rows, columns, block in _blocks(head, texts, videos, gallery, dtype):
         index = torch.arange(columns.start, columns.stop, device=block.device).expand(len(block), -1)
         if rows.start in found:
             best, where = found[rows.start]
@@ -66,28 +85,60 @@ def _head(model) -> MatchingHead:
     return getattr(model, "head", model)
 
 
-def _blocks(head: MatchingHead, texts, videos, dtype) -> Iterable[tuple[slice, slice, Tensor]]:
-    """Rows, columns and scores of every block; all texts meet one part of the gallery before the next is loaded."""
+def _on_every_gpu(call: Callable[[MatchingHead, slice], object], head: MatchingHead, videos: int) -> list:
+    """call(head, part of the gallery) for equal parts, one for each GPU at the same time, in the order of the parts."""
+    heads = [head, *_copies(head)] if videos > COLUMNS and not _pairs_whole(head) else [head]
+    size = -(-videos // len(heads))
+    if len(heads) == 1:
+        return [call(head, slice(0, videos))]
+    with ThreadPoolExecutor(len(heads)) as pool:
+        return list(pool.map(torch.inference_mode()(call), heads, _slices(videos, size)))
+
+
+def _copies(head: MatchingHead) -> list[MatchingHead]:
+    """The head on every other GPU; none where it is on the CPU."""
+    here = next(head.parameters()).device
+    others = range(torch.cuda.device_count()) if here.type == "cuda" else []
+    return [copy.deepcopy(head).to(f"cuda:{number}") for number in others if number != here.index]
+
+
+def _pairs_whole(head: MatchingHead) -> bool:
+    """Whether the released evaluation is asked for, whose leak pairs whole matrices."""
+    return getattr(head.config, "released_evaluation", False)
+
+
+def _blocks(head: MatchingHead, texts, videos, gallery: slice, dtype) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows, columns and scores of every block of a part of the gallery, all texts with one block of videos at a time.
+
+    Embeddings are moved to the device of the head once, where all fit into half of its free memory. Raises ValueError
+    after the last block where a score was not finite: a GPU would wait for each.
+    """
     device = next(head.parameters()).device
-    if getattr(head.config, "released_evaluation", False):  # its leak pairs whole matrices
+    if _pairs_whole(head):
         shape = len(texts[0]), len(videos[0])
     else:
         pairs = max(1, NUMBERS[device.type] // head.numbers_per_pair)
         rows = min(len(texts[0]), ROWS, pairs)
         shape = rows, max(1, min(COLUMNS, pairs // rows))
+    if device.type == "cuda" and sum(t.nbytes for t in (*texts, *videos)) < torch.cuda.mem_get_info(device)[0] / 2:
+        texts, videos = take(texts, slice(None), device), take(videos, slice(None), device)
     half = torch.autocast(device.type, dtype) if dtype else nullcontext()
-    for columns in _slices(len(videos[0]), shape[1]):
+    places, finite = [], []
+    for columns in _slices(gallery.stop, shape[1], gallery.start):
         part = take(videos, columns, device)
         for rows in _slices(len(texts[0]), shape[0]):
             with half:
                 block = head.similarity(take(texts, rows, device), part).float()
-            if not torch.isfinite(block).all():
-                raise ValueError(
-                    f"scores must be finite, got NaN or infinity among texts {rows.start} to {rows.stop - 1} and "
-                    f"videos {columns.start} to {columns.stop - 1}; look for damaged inputs or overflow in {dtype}."
-                )
+            places.append((rows, columns))
+            finite.append(torch.isfinite(block).all())
             yield rows, columns, block
+    if False in (found := torch.stack(finite).tolist()):
+        rows, columns = places[found.index(False)]
+        raise ValueError(
+            f"scores must be finite, got NaN or infinity among texts {rows.start} to {rows.stop - 1} and videos "
+            f"{columns.start} to {columns.stop - 1}; look for damaged inputs or overflow in {dtype or 'float32'}."
+        )
 
 
-def _slices(count: int, size: int) -> Iterable[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def _slices(stop: int, size: int, start: int = 0) -> Iterator[slice]:
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))

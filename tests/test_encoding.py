@@ -7,11 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from glscl import encoding
 from glscl.base import load_backbone
 from glscl.data.dataset import Split
-from glscl.encoding import encode_split, evaluate, save_features
+from glscl.encoding import encode_split, evaluate, loader_of, save_features, video_batches
 from glscl.metrics import per_query
 from glscl.model import GLSCL
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -85,3 +88,25 @@ def test_features_beyond_half_precision_are_refused_and_nothing_is_written(corpu
     with pytest.raises(ValueError, match="frames must be finite in float16"):
         save_features(live, clip, tmp_path / "test.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_read_what_this_one_reads_in_every_epoch(corpus, monkeypatch):
+    data = dataclasses.replace(corpus["prepared"], backbone="finetuned").split("train")
+    for epoch in (0, 1):
+        data.draw, found = (0, epoch), []
+        for count in (0, 2):
+            monkeypatch.setattr(encoding, "reading_processes", lambda device, count=count: count)
+            found.append(list(loader_of(data, data, CPU, [[3, 1], [50, 2]], torch.Generator())))
+        for here, there in zip(*found, strict=True):
+            assert here["images"].dtype == torch.uint8
+            assert all(torch.equal(here[name], there[name]) for name in here)
+        videos = [*video_batches(data, torch.tensor([5, 0, 3]), CPU, 2)]
+        assert [len(batch["pixels"]) for batch in videos] == [2, 1]
+
+
+def test_a_gpu_is_fed_by_the_cores_that_fall_to_it(monkeypatch):
+    monkeypatch.setattr(encoding, "CORES", 16)
+    for gpus, processes in ((1, 15), (8, 1), (32, 1)):
+        monkeypatch.setattr(encoding.torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert encoding.reading_processes(torch.device("cuda")) == processes
+    assert encoding.reading_processes(CPU) == 0

@@ -1,5 +1,7 @@
 """Scoring in blocks: the same as at once, whatever the block; the best k without the matrix; faults."""
 
+import copy
+
 import pytest
 import torch
 
@@ -90,3 +92,23 @@ def test_nan_is_refused_and_its_place_named(encoded, score):
     texts.sentence[3, 5] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity among texts 0 to 4"):
         score(model, texts, videos)
+
+
+@pytest.mark.parametrize("gpus", [2, 3])
+def test_gpus_share_the_gallery(encoded, monkeypatch, gpus):
+    matrix, best = similarity_matrix(*encoded), top_k(*encoded, 4)
+    monkeypatch.setattr(scoring, "COLUMNS", 2)
+    seen = []
+
+    def copies(head):
+        seen.append([copy.deepcopy(head) for _ in range(gpus - 1)])
+        return seen[-1]
+
+    monkeypatch.setattr(scoring, "_copies", copies)
+    torch.testing.assert_close(similarity_matrix(*encoded), matrix, atol=1e-6, rtol=0)
+    torch.testing.assert_close(top_k(*encoded, 4), best, atol=1e-6, rtol=0)
+    assert len(seen) == 2
+    broken = encoded[2]._replace(frames=encoded[2].frames.clone())
+    broken.frames[6] = torch.inf
+    with pytest.raises(ValueError, match="scores must be finite"):
+        top_k(*encoded[:2], broken, 1)

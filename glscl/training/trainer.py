@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +17,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import BatchSampler, RandomSampler
 from tqdm import tqdm
 
 from glscl.base import RetrievalModel
 from glscl.config import at_least, one_of
 from glscl.data.dataset import Split
-from glscl.data.frame_store import CORES
-from glscl.encoding import encode_split, encode_texts, encode_videos
+from glscl.encoding import encode_split, encode_texts, encode_videos, loader_of, on_device
 from glscl.files import write_table
 from glscl.metrics import retrieval_metrics
 from glscl.rivals.cross_encoder import CrossEncoder, rerank
@@ -186,10 +185,8 @@ def train(
     for layer in layers if settings.checkpointing else []:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     optimizer = _optimizer(model, settings, processes.device)
-    shuffle = torch.Generator()
-    fed = processes.device.type == "cuda" and data.reads_frames
-    workers = max(1, CORES // torch.cuda.device_count() - 1) if fed else 0
-    loader = _loader(data, settings.batch_size, shuffle, processes, workers)
+    batches = _Share(data, settings.batch_size, processes)
+    loader = loader_of(data, data, processes.device, batches, batches.shuffle)
     run = _Run(model, optimizer, data, settings, seed, processes, folder)
     folder.mkdir(parents=True, exist_ok=True)
     curve, selected = _resume(folder, run.trained, optimizer)
@@ -202,7 +199,7 @@ def train(
             if is_flat([row["val_r1"] for row in curve], settings.patience):
                 break
             torch.manual_seed(mixed(seed, epoch))
-            shuffle.manual_seed(mixed(seed, epoch))
+            batches.shuffle.manual_seed(mixed(seed, epoch))
             data.draw = (seed, epoch)
             with tqdm(
                 loader,
@@ -287,62 +284,20 @@ def _optimizer(model: RetrievalModel, settings: TrainSettings, device: torch.dev
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=1e-6, fused=True if device.type == "cuda" else None)
 
 
-def _loader(data: Split, batch_size: int, shuffle: torch.Generator, processes: Processes, workers: int) -> DataLoader:
-    """Batches of this process's pairs in an order that `shuffle` draws, the same in all processes.
+class _Share:
+    """This process's part of every batch, in an order that `shuffle` draws, the same in all processes."""
 
-    workers: processes that read and decode frames ahead; 0: this one does.
-    """
-    share = processes.share(batch_size)
-    own = slice(processes.rank * share, (processes.rank + 1) * share)
-    batches = BatchSampler(RandomSampler(data, generator=shuffle), batch_size, drop_last=True)
-    return DataLoader(
-        data,
-        batch_sampler=_Share(batches, own),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=processes.device.type == "cuda",
-        generator=shuffle,
-        collate_fn=_as_it_is,
-    )
-
-
-def _as_it_is(batch):
-    return batch
-
-
-class _Share(NamedTuple):
-    """A part of every batch of a sampler."""
-
-    batches: BatchSampler
-    own: slice
+    def __init__(self, data: Split, batch_size: int, processes: Processes):
+        share = processes.share(batch_size)
+        self.shuffle = torch.Generator()
+        self._own = slice(processes.rank * share, (processes.rank + 1) * share)
+        self._batches = BatchSampler(RandomSampler(data, generator=self.shuffle), batch_size, drop_last=True)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self.own] for batch in self.batches)
+        return (batch[self._own] for batch in self._batches)
 
     def __len__(self) -> int:
-        return len(self.batches)
-
-
-def _on_device(batches: Iterable[dict], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """The batches on the device; on a GPU each is copied while the one before it is computed."""
-    if device.type != "cuda":
-        yield from batches
-        return
-    copies, ahead = torch.cuda.Stream(device), None
-
-    def ready(batch):
-        torch.cuda.current_stream(device).wait_stream(copies)
-        for tensor in batch.values():
-            tensor.record_stream(torch.cuda.current_stream(device))
-        return batch
-
-    for batch in batches:
-        if ahead is not None:
-            yield ready(ahead)
-        with torch.cuda.stream(copies):
-            ahead = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    if ahead is not None:
-        yield ready(ahead)
+        return len(self._batches)
 
 
 def _epoch(run: _Run, batches: tqdm, before: int, steps: int) -> dict[str, float]:
@@ -354,7 +309,7 @@ def _epoch(run: _Run, batches: tqdm, before: int, steps: int) -> dict[str, float
     losses = _Losses()
     start = waited = time.perf_counter()
     waiting = 0.0
-    for number, batch in enumerate(_on_device(batches, device), 1):
+    for number, batch in enumerate(on_device(batches, device), 1):
         waiting += time.perf_counter() - waited
         step = before + number
         factor = schedule(step - 1, steps, settings.warmup)

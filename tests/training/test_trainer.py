@@ -357,20 +357,3 @@ def test_a_deterministic_run_leaves_the_switch_as_it_was(run, tmp_path, monkeypa
     run(tmp_path, epochs=1, deterministic=True)
     assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_loader_processes_read_the_same_frames_in_every_epoch(corpus):
-    prepared = dataclasses.replace(corpus["prepared"], backbone="finetuned")
-    data = prepared.split("train").sample(12)
-    alone, shuffle = trainer.Processes(0, 1, torch.device("cpu")), torch.Generator()
-    for epoch in (0, 1):
-        data.draw = (0, epoch)
-        found = []
-        for workers in (0, 2):
-            shuffle.manual_seed(5)
-            loader = trainer._loader(data, 4, shuffle, alone, workers)
-            found.append(list(loader))
-        assert len(found[0]) == 3
-        for here, there in zip(*found, strict=True):
-            assert here["images"].dtype == torch.uint8
-            assert_equal(here, there)
