@@ -13,18 +13,23 @@ def grey(count):
     return [20 + 10 * (7 * k % 22) for k in range(count)]
 
 
-def write_clip(path, images, codec="libx264", rate=10, times=None, pixels="yuv420p", options=None, sound=False):
-    """Write grey levels or RGB arrays as a video; `times` are the milliseconds of a variable frame rate."""
+def write_clip(
+    path, images, codec="libx264", rate=10, times=None, pixels="yuv420p", options=None, sound=None, form=None
+):
+    """Write grey levels or RGB arrays as a video.
+
+    times: milliseconds of a variable frame rate. sound: its codec and seconds. form: the container, else by the ending.
+    """
     if codec not in av.codecs_available:
         pytest.skip(f"this build of PyAV does not encode {codec}")
-    with av.open(str(path), "w", options=options or {}) as container:
+    with av.open(str(path), "w", form, options=options or {}) as container:
         quality = {"crf": "10"} if codec == "libsvtav1" else {"b": "4M"}
         stream = container.add_stream(codec, rate=rate, options=quality)
         images = [np.full((48, 64, 3), image, np.uint8) if np.isscalar(image) else image for image in images]
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pixels
         if sound:
-            container.add_stream("aac", rate=16000, layout="mono")
+            container.add_stream(sound[0], rate=16000, layout="mono")
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
         for index, image in enumerate(images):
@@ -34,14 +39,14 @@ def write_clip(path, images, codec="libx264", rate=10, times=None, pixels="yuv42
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if sound:
-            write_sound(container, container.streams.audio[0], 8)
+            write_sound(container, container.streams.audio[0], sound[1])
     return path
 
 
-def write_sound(container, stream, chunks):
-    for index in range(chunks):
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 16000, 1024 * index, Fraction(1, 16000)
+def write_sound(container, stream, seconds):
+    for start in range(0, int(16000 * seconds), 320):
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 320), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
         container.mux(stream.encode(frame))
     container.mux(stream.encode())
 
@@ -60,5 +65,5 @@ def make_unfit(path, kind):
         path.write_text("<html>404 Not Found</html>" * 50)
     elif kind == "sound":
         with av.open(str(path), "w") as container:
-            write_sound(container, container.add_stream("aac", rate=16000, layout="mono"), 8)
+            write_sound(container, container.add_stream("aac", rate=16000, layout="mono"), 0.5)
     return path

@@ -14,6 +14,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -30,7 +31,16 @@ import PIL
 from tqdm import tqdm
 
 from glscl.code_hash import hash_of
-from glscl.data.decoding import Sampling, VideoError, compress, decode_frames, decode_video, decompress, unfit
+from glscl.data.decoding import (
+    Sampling,
+    VideoError,
+    compress,
+    decode_frames,
+    decode_video,
+    decompress,
+    of_frames,
+    unfit,
+)
 
 __all__ = ["FrameStore", "Sampling", "VideoError", "decode_frames", "write_store"]
 
@@ -54,8 +64,8 @@ def write_store(
     frames.bin: the JPEGs of all frames, one after the other, in the order of the table.
     places.npy: int64 (videos, frames, offsets, 2), first byte and length of the JPEG on display at each position.
         Positions may share a JPEG; the length is 0 in segments that a short video lacks.
-    videos.parquet: video, seconds (duration), frames (number of JPEGs), bytes (their size), sha256 (of the JPEGs and
-        their positions).
+    videos.parquet: video, seconds (duration), damaged (share of its frames that the decoder flags as corrupt), frames
+        (number of JPEGs), bytes (their size), sha256 (of the JPEGs and their positions).
     store.json: sampling, size and quality.
 
     The work goes on in `.<folder>.partial`, beside the store: a kill leaves the old store or none, and DVC, which
@@ -76,7 +86,8 @@ def write_store(
 
     Returns:
         {"videos": number stored, "frames": number of JPEGs, "bytes": size of the files, "decoded": videos decoded by
-        this call, "seconds": its duration, "missing": [[video, reason], ...]}
+        this call, "seconds": its duration, "missing": [[video, reason], ...], "damaged": [[video, share of frames that
+        the decoder flags as corrupt], ...] of the stored ones, also as a warning}
 
     Raises:
         VideoError: more than `max_missing` videos are unreadable, or a decoding process died.
@@ -116,6 +127,11 @@ def write_store(
             raise OSError(f"the disk of {folder} is full: free some and run again, which goes on from here") from error
         raise
     shutil.rmtree(old, ignore_errors=True)
+    damaged = table.loc[table["damaged"] > 0, ["video", "damaged"]].values.tolist()
+    if damaged:
+        video, share = max(damaged, key=lambda row: row[1])
+        told = f"{len(damaged)} of {len(table)} videos are damaged and used, most of all {video!r}: {of_frames(share)}"
+        warnings.warn(f"{told}; get them again", stacklevel=2)
     return {
         "videos": len(table),
         "frames": int(table["frames"].sum()),
@@ -123,6 +139,7 @@ def write_store(
         "decoded": len(todo) - len(missing),
         "seconds": round(time.monotonic() - began, 3),
         "missing": missing,
+        "damaged": damaged,
     }
 
 
@@ -234,7 +251,7 @@ class _Unfinished:
                 row = row_of[video]
                 positions[row], first[row], rows[row] = record.pop("places"), end, record
             end += record["bytes"]
-        table = pd.DataFrame(rows)[["video", "seconds", "frames", "bytes", "sha256"]]
+        table = pd.DataFrame(rows)[["video", "seconds", "damaged", "frames", "bytes", "sha256"]]
         ordered = np.cumsum(table["bytes"].to_numpy()) - table["bytes"].to_numpy()
         if end != table["bytes"].sum() or (first != ordered).any():
             self._reorder(first, table["bytes"])
@@ -305,7 +322,7 @@ def _results(jobs: list[_Job], workers: int) -> Iterator:
 def _compressed(job: _Job) -> tuple[dict, bytes] | tuple[None, str]:
     """The journal's record of a video and its JPEGs, or None and the reason."""
     try:
-        images, shown, seconds = decode_video(job.path, job.sampling, job.size, job.start, job.end)
+        images, shown, seconds, damaged = decode_video(job.path, job.sampling, job.size, job.start, job.end)
     except VideoError as error:
         return None, str(error)
     jpegs = [compress(image, job.quality) for image in images]
@@ -313,7 +330,7 @@ def _compressed(job: _Job) -> tuple[dict, bytes] | tuple[None, str]:
     positions = np.zeros((job.sampling.frames, job.sampling.offsets, 2), np.int64)
     positions[: len(shown)] = np.stack([np.cumsum(sizes) - sizes, sizes], axis=-1)[shown]
     data = b"".join(jpegs)
-    record = {"video": job.video, "seconds": seconds, "frames": len(jpegs), "bytes": len(data)}
+    record = {"video": job.video, "seconds": seconds, "damaged": damaged, "frames": len(jpegs), "bytes": len(data)}
     return record | {"places": positions.tolist(), "sha256": _digest(data, positions)}, data
 
 

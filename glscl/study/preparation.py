@@ -11,7 +11,7 @@ import torch
 from glscl.base import load_backbone
 from glscl.data.corpora import read_corpus
 from glscl.data.dataset import PreparedCorpus, Split
-from glscl.data.decoding import Sampling
+from glscl.data.decoding import Sampling, of_frames
 from glscl.data.frame_store import FrameStore, write_store
 from glscl.data.processor import Processor
 from glscl.data.video_files import relative_to
@@ -55,12 +55,13 @@ class Prepared(NamedTuple):
         }
 
     def work(self) -> str:
-        """What decoding took on this machine, and each video that was left out with the reason, one a line."""
+        """What decoding took on this machine, and each video that was left out or is damaged, one a line."""
         took = "On this machine {decoded:,} videos were decoded in {seconds:.0f} s; {frames:,} frames take".format(
             **self.report
         )
         lost = [f"{video}: {reason}" for video, reason in self.report["missing"]]
-        return "\n".join([f"{took} {self.report['bytes'] / 1e6:,.1f} MB.", *lost])
+        used = [f"{video} is used and damaged: {of_frames(share)}" for video, share in self.report["damaged"]]
+        return "\n".join([f"{took} {self.report['bytes'] / 1e6:,.1f} MB.", *lost, *used])
 
     def answer(self) -> str:
         """Whether every video decodes, in one sentence."""

@@ -6,11 +6,12 @@ import struct
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc
 from PIL import Image
 
-from glscl.data.decoding import Sampling, VideoError, compress, decode_frames, decode_video, decompress
+from glscl.data.decoding import Sampling, VideoError, compress, decode_frames, decode_video, decompress, read_header
 from tests import REAL
-from tests.clips import grey, make_unfit, write_clip
+from tests.clips import grey, make_unfit, write_clip, write_sound
 
 CODECS = [
     ("libx264", "clip.mp4"),
@@ -107,7 +108,7 @@ def test_a_sampling_out_of_range_is_refused(settings):
     ],
 )
 def test_every_mode_gives_the_frames_on_display_at_its_positions(clip, sampling, start, expected):
-    images, shown, seconds = decode_video(clip, sampling, 16, start)  # 20 frames, 0.1 s each
+    images, shown, seconds, _ = decode_video(clip, sampling, 16, start)  # 20 frames, 0.1 s each
     assert levels(images) == pytest.approx([grey(20)[k] for k in expected], abs=4)
     assert shown.tolist() == np.arange(len(expected)).reshape(-1, sampling.offsets).tolist()
     assert seconds == pytest.approx(min(2.0 - (start or 0), 0.8 if sampling.mode == "head" else 2.0))
@@ -115,7 +116,7 @@ def test_every_mode_gives_the_frames_on_display_at_its_positions(clip, sampling,
 
 def test_positions_that_show_the_same_frame_share_it(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", grey(2))
-    images, shown, _ = decode_video(path, Sampling(2, offsets=3), 16)
+    images, shown, *_ = decode_video(path, Sampling(2, offsets=3), 16)
     assert (len(images), shown.tolist()) == (2, [[0, 0, 0], [1, 1, 1]])
 
 
@@ -181,19 +182,43 @@ def test_odd_sizes_and_colours_without_subsampling(tmp_path):
         assert np.abs(frame.astype(int) - image[:, 8:59]).mean() < 4
 
 
-@pytest.mark.parametrize(("degrees", "corner"), [(90, (8, 40)), (180, (40, 40)), (270, (40, 8))])
-def test_rotation_of_the_container_is_applied(tmp_path, degrees, corner):
-    image = np.zeros((64, 64, 3), np.uint8)
-    image[:32, :32] = 255  # top left
+# What the display matrix (a, b, c, d) does to a picture (rows, columns, 3), as numpy says it.
+ORIENTATIONS = {
+    (1, 0, 0, 1): lambda image: image,
+    (-1, 0, 0, 1): lambda image: image[:, ::-1],
+    (1, 0, 0, -1): lambda image: image[::-1],
+    (-1, 0, 0, -1): lambda image: image[::-1, ::-1],
+    (0, 1, 1, 0): lambda image: image.transpose(1, 0, 2),
+    (0, 1, -1, 0): lambda image: np.rot90(image, -1),  # clockwise: the top left comes to the top right
+    (0, -1, 1, 0): np.rot90,
+    (0, -1, -1, 0): lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+}
+
+
+def with_matrix(path, matrix):
+    for offset, value in zip((44, 48, 56, 60), matrix, strict=True):
+        patch(path, b"tkhd", offset, round(0x10000 * value), ">i")
+    return path
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+def test_pictures_are_turned_and_mirrored_as_the_container_asks(tmp_path, matrix):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :64], image[32:, :32] = 255, 128  # no symmetry
     path = write_clip(tmp_path / "clip.mp4", [image] * 3)
-    # QuickTime: x' = a x + c y, y' = b x + d y; a quarter clockwise takes the top left to the top right.
-    cos, sin = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
-    for offset, value in ((44, cos), (48, sin), (56, -sin), (60, cos)):
-        patch(path, b"tkhd", offset, 0x10000 * value, ">i")
-    frame = decode_frames(path, 1, 64)[0]
-    top, left = corner
-    assert frame[top : top + 16, left : left + 16].mean() > 240
-    assert frame[8:24, 8:24].mean() < 15
+    upright = decode_frames(path, 1, 64)[0]
+    found = decode_frames(with_matrix(path, matrix), 1, 64)[0]
+    np.testing.assert_array_equal(found, ORIENTATIONS[matrix](upright))
+
+
+def test_a_matrix_between_the_eight_is_taken_for_the_nearest(tmp_path):
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:32, :32] = 255
+    path = write_clip(tmp_path / "clip.mp4", [image] * 3)
+    upright = decode_frames(path, 1, 64)[0]
+    tilted = decode_frames(with_matrix(path, (0.1, -1.9, 1.9, 0.1)), 1, 64)[0]  # a quarter, doubled in size
+    np.testing.assert_array_equal(tilted, np.rot90(upright))
+    np.testing.assert_array_equal(decode_frames(with_matrix(path, (0, 0, 0, 0)), 1, 64)[0], upright)
 
 
 @pytest.mark.parametrize(("box", "offset"), [(b"mdhd", 20), (b"mvhd", 20), (b"tkhd", 24), (b"mdhd", None)])
@@ -241,7 +266,7 @@ def test_a_file_that_lacks_its_last_frames_only_is_used(tmp_path):
 
 
 def test_sound_beside_the_pictures_changes_nothing(tmp_path):
-    path = write_clip(tmp_path / "clip.mp4", grey(20), sound=True)
+    path = write_clip(tmp_path / "clip.mp4", grey(20), sound=("aac", 0.5))
     assert levels(decode_frames(path, 2, 16)) == pytest.approx([grey(20)[5], grey(20)[15]], abs=4)
 
 
@@ -290,10 +315,271 @@ def test_damaged_bytes_give_frames_or_a_video_error(clip, tmp_path):
             damaged[position] = random.integers(256)
         path.write_bytes(damaged)
         try:
-            assert 1 <= len(decode_frames(path, 4, 16)) <= 4
+            assert 1 <= len(decode_video(path, Sampling(4), 16).images) <= 4
         except VideoError:
             refused += 1
     assert 0 < refused < 150
+
+
+# Which stream, which duration, which times.
+
+
+def without_duration_tags(path):
+    path.write_bytes(path.read_bytes().replace(b"DURATION", b"DURATIOX"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "sound"),
+    [
+        ("clip.mkv", "libx264", "aac"),
+        ("clip.webm", "libvpx-vp9", "libopus"),
+        ("clip.flv", "libx264", "aac"),
+        ("clip.wmv", "wmv2", "libmp3lame"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 10])
+def test_pictures_may_end_before_the_sound(tmp_path, name, codec, sound, count):
+    path = without_duration_tags(write_clip(tmp_path / name, grey(count), codec, sound=(sound, 5)))
+    with av.open(str(path)) as container:
+        assert container.duration > 4.9e6
+    images, _, seconds, _ = decode_video(path, Sampling(20), 16)
+    assert levels(images) == pytest.approx(grey(count), abs=5)
+    assert seconds == pytest.approx(count / 10, abs=0.07)  # some of these state no duration of a frame
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.flv"])
+def test_a_file_cut_short_is_refused_by_the_claim_for_the_whole(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 48, 64, 3), dtype=np.uint8)
+    path = without_duration_tags(write_clip(tmp_path / name, noise, sound=("aac", 3)))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match=r"is truncated or damaged \(1\.\d+ of [23]\.\d+ s decode"):
+        decode_frames(path, 4, 16)
+
+
+def write_streams(path, *streams):
+    """Write streams of (codec, height, width, levels, whether it is a cover), one after the other, and some sound."""
+    with av.open(str(path), "w") as container:
+        made = []
+        for codec, height, width, _, cover in streams:
+            stream = container.add_stream(codec, rate=10)
+            stream.height, stream.width = height, width
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            if cover:
+                stream.disposition = av.stream.Disposition.attached_pic
+            made.append(stream)
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for stream, (_, height, width, images, _) in zip(made, streams, strict=True):
+            for level in images:
+                image = np.full((height, width, 3), level, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            container.mux(stream.encode())
+        write_sound(container, sound, 2)
+    return path
+
+
+FILM = ("libx264", 48, 64, grey(20), False)
+
+
+@pytest.mark.parametrize(
+    ("name", "streams"),
+    [
+        ("clip.mkv", [("mjpeg", 480, 640, [255], True), FILM]),  # Matroska forgets what is a cover
+        ("clip.mp4", [("mjpeg", 480, 640, [255], True), FILM]),
+        ("clip.mp4", [FILM, ("mjpeg", 480, 640, [255], True)]),
+        ("clip.mkv", [("libx264", 32, 32, [255] * 20, False), FILM]),  # a small copy for a quick look
+    ],
+)
+def test_the_largest_stream_of_moving_pictures_counts(tmp_path, name, streams):
+    path = write_streams(tmp_path / name, *streams)
+    assert levels(decode_frames(path, 20, 16)) == pytest.approx(grey(20), abs=4)
+    header = read_header(path)
+    assert (header.width, header.height, header.seconds) == (64, 48, pytest.approx(2.0))
+
+
+def test_a_song_with_a_cover_has_no_video_stream(tmp_path):
+    path = write_streams(tmp_path / "song.mp4", ("mjpeg", 480, 640, [255], True))
+    for read in (read_header, lambda file: decode_frames(file, 4, 16)):
+        with pytest.raises(VideoError, match=r"no video stream, .* sound with a cover: get the file with pictures"):
+            read(path)
+
+
+def test_pictures_in_motion_jpeg_are_a_video(tmp_path):
+    path = write_clip(tmp_path / "clip.avi", grey(20), "mjpeg", pixels="yuvj420p")
+    assert levels(decode_frames(path, 20, 16)) == pytest.approx(grey(20), abs=4)
+
+
+def joined(path, *parts):
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "x.mts"), ("mpeg2video", "x.mts"), ("mpeg2video", "x.mpg")])
+def test_recordings_that_are_joined_go_on(tmp_path, codec, name):
+    form = "mpegts" if name == "x.mts" else "mpeg"
+    rate = 25  # MPEG-2 knows no 10
+    parts = [
+        write_clip(tmp_path / f"{k}.part", grey(22)[first:last], codec, rate, form=form)
+        for k, (first, last) in enumerate([(0, 12), (12, 16), (16, 22)])
+    ]
+    images, shown, seconds, _ = decode_video(joined(tmp_path / name, *parts), Sampling(22), 16)
+    assert levels(images) == pytest.approx(grey(22), abs=5)
+    assert shown.ravel().tolist() == list(range(22))
+    assert seconds == pytest.approx(22 / rate)
+    images, _, seconds, _ = decode_video(tmp_path / name, Sampling(4), 16, 0.4, 0.56)  # across the border of two
+    assert levels(images) == pytest.approx(grey(22)[10:14], abs=5)
+
+
+def test_recordings_of_different_hours_are_joined_without_a_pause(tmp_path):
+    late = {"output_ts_offset": "3600"}
+    parts = [
+        write_clip(tmp_path / "a.part", grey(20)[:10], form="mpegts"),
+        write_clip(tmp_path / "b.part", grey(20)[10:], form="mpegts", options=late),
+    ]
+    images, _, seconds, _ = decode_video(joined(tmp_path / "x.ts", *parts), Sampling(20), 16)
+    assert levels(images) == pytest.approx(grey(20), abs=4)
+    assert seconds == pytest.approx(2.0)
+
+
+def test_a_long_pause_within_one_file_is_kept(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", grey(2), times=[0, 15_000])
+    _, shown, seconds, _ = decode_video(path, Sampling(16, "fps"), 16)
+    assert shown.ravel().tolist() == [0] * 15 + [1]
+    assert seconds > 15
+
+
+def damage(path, target, count, seed):
+    """Change so many bytes of an mp4's media data; the container stays whole."""
+    data, draw = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    start = data.find(b"mdat") + 4
+    for place in draw.integers(start + 64, data.find(b"moov") - 4, count):
+        data[place] = draw.integers(256)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """Sixty frames of some kilobytes each."""
+    noise = np.random.default_rng(0).integers(0, 32, (60, 48, 64, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("noisy") / "clip.mp4"
+    return write_clip(path, [image + np.uint8(20 + 2 * k) for k, image in enumerate(noise)])
+
+
+def flagged(path):
+    """The share of frames that FFmpeg flags, by a plain loop."""
+    found = []
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for packet in container.demux(video=0):
+            try:
+                found += [frame.is_corrupt for frame in packet.decode()]
+            except av.error.FFmpegError:
+                continue
+    return np.mean(found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damage_that_the_decoder_conceals_is_refused(noisy, tmp_path, seed):
+    path = damage(noisy, tmp_path / "clip.mp4", 120, seed)
+    share = flagged(path)
+    assert share > 0.2
+    message = rf"damaged .*the decoder flags {100 * share:.0f} % of its frames as corrupt\): get it again"
+    with pytest.raises(VideoError, match=message):
+        decode_frames(path, 4, 16)
+
+
+def test_a_little_damage_is_a_warning_with_the_share(noisy, tmp_path, recwarn):
+    assert decode_video(noisy, Sampling(4), 16).damaged == 0
+    decode_frames(noisy, 4, 16)
+    assert not recwarn
+    path = damage(noisy, tmp_path / "clip.mp4", 3, 1)
+    share = decode_video(path, Sampling(4), 16).damaged
+    assert 0 < share == flagged(path) < 0.1
+    with pytest.warns(UserWarning, match=rf"clip\.mp4 is damaged: the decoder flags {100 * share:.1f} % of its frames"):
+        decode_frames(path, 4, 16)
+
+
+def test_damage_counts_in_the_part_that_is_asked_for(noisy, tmp_path):
+    data = bytearray(noisy.read_bytes())
+    first, last = data.find(b"mdat") + 4, data.find(b"moov") - 4
+    for place in range(first + 3 * (last - first) // 4, last, 500):
+        data[place] ^= 255
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="as corrupt"):
+        decode_frames(path, 4, 16)
+    assert decode_video(path, Sampling(4), 16, 0.0, 3.0).damaged == 0
+
+
+# Colours.
+
+
+def write_frames(path, frames, codec, pixels):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = frames[0].width, frames[0].height, pixels
+        context = stream.codec_context
+        context.color_trc, context.color_primaries = frames[0].color_trc, frames[0].color_primaries
+        context.colorspace, context.color_range = frames[0].colorspace, frames[0].color_range
+        for frame in frames:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "name"),
+    [("png", "rgba", "x.mov"), ("qtrle", "argb", "x.mov"), ("ffv1", "bgra", "x.mkv"), ("apng", "rgba", "x.apng")],
+)
+def test_transparent_pixels_are_laid_on_black(tmp_path, codec, pixels, name):
+    image = np.full((16, 16, 4), (200, 100, 50, 255), np.uint8)
+    image[:, 5:, 3], image[:, 11:, 3] = 128, 0
+    frame = av.VideoFrame.from_ndarray(image, format="rgba").reformat(format=pixels)
+    found = decode_frames(write_frames(tmp_path / name, [frame] * 3, codec, pixels), 1, 16)[0]
+    np.testing.assert_array_equal(found[:, :5], np.broadcast_to((200, 100, 50), (16, 5, 3)))
+    assert np.abs(found[:, 5:11].astype(int) - (100, 50, 25)).max() <= 1
+    assert (found[:, 11:] == 0).all()
+
+
+def test_an_animated_gif_is_a_video(tmp_path):
+    path = write_clip(tmp_path / "clip.gif", grey(20), "gif", pixels="rgb8")
+    images, _, seconds, _ = decode_video(path, Sampling(20), 16)
+    assert len(images) == 20
+    assert levels(images) == pytest.approx(grey(20), abs=40)  # eight levels of red and green, four of blue
+    assert seconds == pytest.approx(2.0)
+
+
+def pq(nits):
+    """SMPTE ST 2084: the signal, 0 to 1, of a luminance in cd/m2."""
+    power = (nits / 10_000) ** (2610 / 16384)
+    return ((3424 / 4096 + 2413 / 128 * power) / (1 + 2392 / 128 * power)) ** (2523 / 32)
+
+
+def hlg(nits):
+    """ARIB STD-B67 on a display of 1,000 cd/m2: the signal, 0 to 1, of a grey of this luminance."""
+    scene = (nits / 1000) ** (1 / 1.2)
+    return np.sqrt(3 * scene) if scene <= 1 / 12 else 0.17883277 * np.log(12 * scene - 0.28466892) + 0.55991073
+
+
+@pytest.mark.parametrize(
+    ("transfer", "primaries", "signal"),
+    [(ColorTrc.SMPTE2084, ColorPrimaries.UNSPECIFIED, pq), (ColorTrc.ARIB_STD_B67, ColorPrimaries.BT2020, hlg)],
+)
+def test_hdr_becomes_sdr_whose_white_has_203_nits(tmp_path, transfer, primaries, signal):
+    greys = [0, 10, 50, 100, 203, 1000]
+    frames = []
+    for nits in greys:
+        image = np.full((48, 64, 3), round(65535 * signal(nits)), np.uint16)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb48le")
+        frame = frame.reformat(format="yuv420p10le", dst_colorspace=Colorspace.BT2020)
+        frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = transfer, primaries, 9, 1
+        frames.append(frame)
+    found = levels(decode_frames(write_frames(tmp_path / "clip.mp4", frames, "libx264", "yuv420p10le"), 6, 16))
+    # BT.1886, the display of SDR: luminance is signal to the power of 2.4.
+    expected = [255 * min(1, nits / 203) ** (1 / 2.4) for nits in greys]
+    assert found == pytest.approx(expected, abs=6)
 
 
 def test_wrong_arguments(clip):
