@@ -21,7 +21,7 @@ from glscl.base import RetrievalModel, joined, load_backbone
 from glscl.config import at_least
 from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.data.processor import Processor
-from glscl.data.video_files import ENDINGS
+from glscl.data.video_files import ENDINGS, files_under, is_video
 from glscl.methods import METHODS
 from glscl.scoring import COLUMNS, encode_all, top_k
 from glscl.video_index import ROWS, Entry, Shard, VideoIndex
@@ -360,23 +360,9 @@ def _files_of(given: list[str | Path]) -> dict[str, None]:
     found: dict[str, str] = {}
     for one in given:
         path = os.path.abspath(os.fspath(one))
-        for file in _videos_in(path, set()) if os.path.isdir(path) else [path]:
+        for file in filter(is_video, files_under(path)) if os.path.isdir(path) else [path]:
             found.setdefault(os.path.realpath(file), file)
     return dict.fromkeys(found.values())
-
-
-def _videos_in(folder: str, entered: set[str]) -> Iterator[str]:
-    """The videos of a folder and its sub-folders by name; links are followed, but never into a folder twice."""
-    if (real := os.path.realpath(folder)) in entered:
-        return
-    entered.add(real)
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _videos_in(entry.path, entered)
-        elif os.path.splitext(entry.name)[1].lower() in ENDINGS:
-            yield entry.path
 
 
 def _unchanged(file: str, known: Entry | None) -> bool:

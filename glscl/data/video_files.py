@@ -2,6 +2,8 @@
 
 import os
 import re
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +12,16 @@ import pandas as pd
 
 # A dot alone ends some of DiDeMo's files.
 ENDINGS = (
-    *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv"),
-    *(".3gp", ".3g2", ".mts", ".m2ts", "."),
+    *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".gif"),
+    *(".3gp", ".3g2", ".mts", ".m2ts", ".m2t", ".ts", ".vob", ".mpe", ".m2v", ".asf", ".f4v", ".divx", ".mxf", ".ogm"),
+    *(".qt", ".dv", ".apng", "."),
 )
 IMAGES = (".jpg", ".jpeg", ".png")
+BINS = (
+    "$RECYCLE.BIN",
+    "#recycle",
+    "@eaDir",
+)  # folders of Windows and of a Synology that hold copies, beside hidden ones
 
 
 class Inventory(NamedTuple):
@@ -33,38 +41,42 @@ class Inventory(NamedTuple):
 def inventory(table: pd.DataFrame, folder: str | Path) -> Inventory:
     """Compare the column `path` of a table of `glscl.data.corpora.read_corpus` with the files under the same `folder`.
 
-    The folder is listed once and no file is opened. Clips that share a file count once.
+    Each folder is listed once and no file is opened. Clips that share a file count once.
     """
-    videos = video_folder(Path(folder).resolve())
-    files = list(_files(videos))
-    held = {entry.path for entry in files if _is_video(entry.name)}
-    wanted = dict.fromkeys(table["path"])
+    folder = Path(folder).resolve()
+    videos, wanted = video_folder(folder), dict.fromkeys(table["path"])
+    files: list[str] = []
+    for files_there in _in_turn(folder, videos):
+        files += files_there
+        if wanted.keys() <= set(files):
+            break
+    held = {path for path in files if is_video(path)}
     missing = [stem(Path(path).name) for path in wanted if path not in held]
-    extra = sorted(os.path.relpath(path, videos) for path in held - wanted.keys())
-    others = [entry.name for entry in files if not _is_video(entry.name)]
+    extra = sorted(_shown(path, folder, videos) for path in held - wanted.keys())
+    others = [os.path.basename(path) for path in files if not is_video(path)]
     hint = _explain(missing, len(wanted), videos, extra, bool(held), others) if missing else ""
     return Inventory(len(wanted), len(wanted) - len(missing), missing, extra, hint)
 
 
 def list_videos(folder: str | Path) -> list[Path]:
-    """Every video file of a folder (or of its `videos/`) and its sub-folders by path, for a search without captions.
+    """Every video file of a folder and its sub-folders by path, for a search without captions.
 
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a link leads out of the folder.
+    Raises FileNotFoundError where there is none.
     """
-    videos = video_folder(Path(folder).resolve())
-    paths = [Path(_inside(entry, videos)) for entry in _files(videos) if _is_video(entry.name)]
+    folder = Path(folder).resolve()
+    paths = sorted(Path(path) for path in files_under(folder) if is_video(path))
     if not paths:
-        raise FileNotFoundError(f"{videos} holds no video file ({', '.join(ENDINGS[:5])} and others): put some there")
-    return sorted(paths)
+        raise FileNotFoundError(f"{folder} holds no video file ({', '.join(ENDINGS[:5])} and others): put some there")
+    return paths
 
 
 def find_videos(folder: Path, names: Iterable[str], other_names: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the path of the video file of every name, or folder/videos/<name>.mp4 where there is none.
 
-    A file belongs to a name that it has without its ending, in `videos/` or a sub-folder of it; otherwise to the name
-    with or without YouTube's prefix `v_`. The folder is listed once.
+    A file belongs to a name that it has with or without its ending, and with or without the folders that it lies in;
+    otherwise to the name without its ending, or with or without YouTube's prefix `v_`. Names are compared in Unicode's
+    NFC. Files are sought in `videos/` and its sub-folders, then in the rest of the folder. A name only chooses among
+    the files that lie there, so that no annotation leads out of the folder; links are followed (`files_under`).
 
     Args:
         folder: of the corpus, absolute.
@@ -72,24 +84,64 @@ def find_videos(folder: Path, names: Iterable[str], other_names: Mapping[str, st
         other_names: a second name that a file may have, by the first.
 
     Raises:
-        ValueError: a name that is no plain file name, two files for one name, or a link that leads out of `videos/`.
+        ValueError: a name that leads out of the folder, or two files for one name.
     """
     videos, names = video_folder(folder), dict.fromkeys(names)
-    held: dict[str, list[os.DirEntry]] = {}
-    for entry in _files(videos):
-        if _is_video(entry.name):
-            held.setdefault(stem(entry.name), []).append(entry)
-    found = {}
     for name in names:
-        _require_plain(name)
-        prefixed = name[2:] if name.startswith("v_") else f"v_{name}"
-        aliases = [alias for alias in ((other_names or {}).get(name), prefixed) if alias not in names]
-        files = next((held[alias] for alias in (name, *aliases) if alias in held), [])
-        if len(files) > 1:
-            both = " and ".join(os.path.relpath(entry.path, videos) for entry in files[:2])
-            raise ValueError(f"{videos} should hold one file for video {name!r} and holds {both}: keep one")
-        found[name] = _inside(files[0], videos) if files else str(videos / f"{name}.mp4")
-    return found
+        _require_inside(name)
+    same_but_ending = Counter(stem(nfc(name)) for name in names)
+    found: dict[str, str] = {}
+    for files in _in_turn(folder, videos):
+        tables = _by_name([path for path in files if is_video(path)], folder, videos)
+        held = {name: next((table[nfc(name)] for table in tables if nfc(name) in table), []) for name in names}
+        found = {name: _only(paths, name, folder, videos) for name, paths in held.items() if paths} | found
+        taken = set(found.values())  # a second name never takes the file of another video
+        for name in [name for name in names if name not in found]:
+            second = nfc(name)
+            aliases = [(other_names or {}).get(name), second[2:] if second.startswith("v_") else f"v_{second}"]
+            aliases += [stem(second)] if same_but_ending[stem(second)] == 1 else []
+            for alias in aliases:
+                if paths := [path for path in tables[-1].get(alias, []) if path not in taken]:
+                    found.setdefault(name, _only(paths, name, folder, videos))
+        if len(found) == len(names):
+            break
+    absent = {name: str(videos / (name if is_video(name) else f"{name}.mp4")) for name in names}
+    return {name: found.get(name, path) for name, path in absent.items()}
+
+
+def _only(paths: list[str], name: str, folder: Path, videos: Path) -> str:
+    if len(paths) > 1 and len(set(map(os.path.realpath, paths))) > 1:
+        both = " and ".join(_shown(path, folder, videos) for path in paths[:2])
+        raise ValueError(
+            f"{videos} should hold one file for video {name!r} and holds {both}: keep one, or write the name with its "
+            "folder and ending"
+        )
+    return paths[0]
+
+
+def _by_name(paths: list[str], folder: Path, videos: Path) -> tuple[dict[str, list[str]], ...]:
+    """Return files by their names: the whole path, its last parts with the ending, and these without it."""
+    whole, ending, without = defaultdict(list), defaultdict(list), defaultdict(list)
+    for path in paths:
+        whole[nfc(_shown(path, folder, videos))].append(path)
+        parts = nfc(os.path.relpath(path, folder)).split(os.sep)
+        for first in range(len(parts)):
+            name = "/".join(parts[first:])
+            ending[name].append(path)
+            without[stem(name).rstrip()].append(path)
+    return whole, ending, without
+
+
+def _in_turn(folder: Path, videos: Path) -> Iterator[list[str]]:
+    """Yield the files of `videos`, then those of the rest of the folder."""
+    entered: set[tuple[int, int]] = set()
+    for place in dict.fromkeys((videos, folder)):
+        yield list(files_under(place, entered))
+
+
+def _shown(path: str, folder: Path, videos: Path) -> str:
+    """Return the path of a file relative to `videos` or, where it lies beside that, to the folder."""
+    return os.path.relpath(path, videos if path.startswith(f"{videos}{os.sep}") else folder)
 
 
 def video_folder(folder: Path) -> Path:
@@ -97,7 +149,7 @@ def video_folder(folder: Path) -> Path:
     videos = folder / "videos"
     if videos.exists() or not folder.is_dir():
         return videos
-    return folder if any(_is_video(name) for name in os.listdir(folder)) else videos
+    return folder if any(is_video(name) and name[0] != "." for name in os.listdir(folder)) else videos
 
 
 def relative_to(folder: str | Path, text: str) -> str:
@@ -112,43 +164,51 @@ def stem(name: str) -> str:
     return name
 
 
-def _is_video(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+def nfc(name: str) -> str:
+    """Return a name in Unicode's composed form without blanks around it: a Mac decomposes the names of files."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
-def _files(videos: Path) -> Iterator[os.DirEntry]:
-    """Yield the files of a folder and its sub-folders; a listing tells files from links without asking for each."""
-    if not videos.is_dir():
+def is_video(path: str) -> bool:
+    """Tell by its ending whether a file is a video; no file is opened."""
+    return os.path.splitext(path)[1].lower() in ENDINGS
+
+
+def files_under(folder: str | Path, entered: set[tuple[int, int]] | None = None) -> Iterator[str]:
+    """Yield the files of a folder and its sub-folders by name, without hidden ones and those of bins.
+
+    Links are followed, since who fills the folder has made them (DVC's cache and the hub of Hugging Face do too), but
+    never into a folder twice. entered: folders that are not entered again.
+    """
+    entered = set() if entered is None else entered
+    if not os.path.isdir(folder):
         return
-    with os.scandir(videos) as entries:
+    status = os.stat(folder)
+    if (status.st_dev, status.st_ino) in entered:
+        return
+    entered.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry.path))
-            elif entry.is_symlink() and entry.is_dir():
-                raise ValueError(
-                    f"{entry.path} is a link to a folder, which is not followed: put the folder itself there, or let "
-                    "`videos` be the link"
-                )
+            if entry.name.startswith(".") or entry.name in BINS:
+                continue
+            if entry.is_dir():  # a listing tells files from folders without asking for each
+                yield from files_under(entry.path, entered)
             else:
-                yield entry
+                yield entry.path
 
 
-def _inside(entry: os.DirEntry, videos: Path) -> str:
-    if entry.is_symlink() and not Path(os.path.realpath(entry.path)).is_relative_to(os.path.realpath(videos)):
-        raise ValueError(f"{entry.path} is a link that leads out of {videos}: put the file itself there")
-    return entry.path
-
-
-def _require_plain(name: str) -> None:
+def _require_inside(name: str) -> None:
     """An id comes from a downloaded file: it must not lead out of the folder."""
-    if name in ("", ".", "..") or any(part in name for part in ("/", "\\", "\0")):
-        raise ValueError(f"video id {name!r} must be a plain file name without separators: correct it")
+    if any(part in ("", ".", "..") for part in name.split("/")) or "\\" in name or "\0" in name:
+        raise ValueError(
+            f"video id {name!r} must be a plain file name, or a path below the folder of videos: correct it"
+        )
 
 
 def _explain(missing: list[str], total: int, videos: Path, extra: list[str], some: bool, others: list[str]) -> str:
     """Say in one sentence why files are missing, from what lies there instead."""
     few = f"{len(missing):,} of {total:,} videos are not in {videos}"
-    if not videos.is_dir():
+    if not videos.is_dir() and not some:
         return f"{videos} is not there: put the videos into it, or make it a link to their folder"
     if not some and any(name.lower().endswith(IMAGES) for name in others):
         return f"{videos} holds images and no videos: this study decodes the video files, not frames taken from them"

@@ -15,11 +15,12 @@ from glscl.retriever import Retriever
 def searchable(dataset: str, corpus: dict) -> pd.DataFrame:
     """The captions of the test split, columns `path` and `text`.
 
-    A folder of `own` without captions gives all of its videos, with empty texts. corpus: its `folder`, and the settings
-    of its reader. Raises what `glscl.data.corpora.read_corpus` and `glscl.data.video_files.list_videos` raise.
+    A folder of the reader `own` without captions gives all of its videos, with empty texts. corpus: its `folder`, its
+    `reader` where that has another name than the dataset, and the settings of the reader. Raises what
+    `glscl.data.corpora.read_corpus` and `glscl.data.video_files.list_videos` raise.
     """
     folder = Path(corpus["folder"])
-    if dataset == "own" and not (folder / "captions.csv").exists():
+    if corpus.get("reader", dataset) == "own" and not (folder / "captions.csv").exists():
         return pd.DataFrame({"path": list(map(str, list_videos(folder))), "text": ""})
     captions = read_corpus(dataset, **corpus)
     return captions.loc[captions["split"] == "test", ["path", "text"]].reset_index(drop=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 
 import pandas as pd
 import pytest
@@ -74,26 +75,38 @@ def test_two_files_for_one_video_are_an_error(tmp_path):
     assert found(tmp_path, "b") == ["b.mp4"]
 
 
-@pytest.mark.parametrize("name", ["../a", "a/b", "/a", "a\\b", "..", ".", "", "a\0"])
-def test_a_name_that_is_a_path_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["../a", "a/../b", "./a", "a//b", "/a", "a\\b", "..", ".", "", "a\0"])
+def test_a_name_that_leads_out_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="must be a plain file name"):
         found(tmp_path, name)
 
 
-def test_a_file_or_folder_that_is_a_link_does_not_lead_out(tmp_path):
-    corpus, outside = put(tmp_path / "corpus", "real.mp4"), put(tmp_path / "outside", "a.mp4")
+def test_links_are_followed_and_names_choose_among_what_lies_there(tmp_path):
+    corpus, outside = put(tmp_path / "corpus", "real.mp4"), put(tmp_path / "outside", "a.mp4", "film/b.mkv")
     (corpus / "videos/a.mp4").symlink_to(outside / "videos/a.mp4")
-    with pytest.raises(ValueError, match=r"a\.mp4 is a link that leads out of"):
-        found(corpus, "a")
-    with pytest.raises(ValueError, match=r"a\.mp4 is a link that leads out of"):
-        list_videos(corpus)
-    assert found(corpus, "real") == ["real.mp4"]
-    (corpus / "videos/a.mp4").unlink()
-    (corpus / "videos/a.mp4").symlink_to(corpus / "videos/real.mp4")
-    assert found(corpus, "a") == ["a.mp4"]
-    (corpus / "videos/film").symlink_to(outside / "videos")
-    with pytest.raises(ValueError, match=r"film is a link to a folder, which is not followed"):
-        found(corpus, "a")
+    (corpus / "videos/film").symlink_to(outside / "videos/film")
+    (corpus / "videos/loop").symlink_to(corpus)
+    assert found(corpus, "a", "b", "real") == ["a.mp4", "film/b.mkv", "real.mp4"]
+    assert [path.name for path in list_videos(corpus)] == ["a.mp4", "b.mkv", "real.mp4"]
+    with pytest.raises(ValueError, match="correct it"):
+        found(corpus, "../../outside/videos/a.mp4")
+    assert found(corpus, "outside/videos/a.mp4") == ["outside/videos/a.mp4"]  # absent, and within the folder
+
+
+def test_links_of_a_cache_whose_files_have_no_ending(tmp_path):
+    # As DVC's cache and the hub of Hugging Face lay them: the name is the link's.
+    put(tmp_path / "cache", "3f5a")
+    snapshot = tmp_path / "snapshots/1"
+    snapshot.mkdir(parents=True)
+    (snapshot / "a.mp4").symlink_to("../../cache/videos/3f5a")
+    assert list(find_videos(snapshot, ["a"]).values()) == [str(snapshot / "a.mp4")]
+    assert list_videos(snapshot) == [snapshot / "a.mp4"]
+
+
+def test_two_links_to_one_file_are_one_video(tmp_path):
+    put(tmp_path, "a.mp4", "best/x.txt")
+    (tmp_path / "videos/best/a.mp4").symlink_to("../a.mp4")
+    assert found(tmp_path, "a") == ["a.mp4"]
 
 
 def test_the_folder_of_videos_may_be_a_link(tmp_path):
@@ -108,8 +121,10 @@ def test_the_folder_is_listed_once(tmp_path, monkeypatch):
     put(tmp_path, *(f"{number}.mp4" for number in range(50)))
     listed, scandir = [], os.scandir
     monkeypatch.setattr("os.scandir", lambda path: listed.append(path) or scandir(path))
-    find_videos(tmp_path, [str(number) for number in range(100)])
-    assert len(listed) == 1
+    find_videos(tmp_path, [str(number) for number in range(50)])
+    assert listed == [tmp_path / "videos"]
+    find_videos(tmp_path, [str(number) for number in range(100)])  # what is missing may lie elsewhere
+    assert listed[1:] == [tmp_path / "videos", tmp_path]
 
 
 def test_list_videos_for_a_search_without_captions(tmp_path):
@@ -118,6 +133,94 @@ def test_list_videos_for_a_search_without_captions(tmp_path):
     assert [path.name for path in list_videos(tmp_path / "videos")] == ["b.mp4", "a.MOV"]
     with pytest.raises(FileNotFoundError, match="holds no video file"):
         list_videos(tmp_path / "nowhere")
+
+
+# Folders as people have them.
+
+
+def own(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def chosen(folder, *names):
+    return [os.path.relpath(path, folder) for path in find_videos(folder, names).values()]
+
+
+def test_videos_in_sub_folders_only(tmp_path):
+    own(tmp_path, "captions.csv", "trip/a.mp4", "home/kitchen/b.MOV")
+    assert chosen(tmp_path, "a", "b") == ["trip/a.mp4", "home/kitchen/b.MOV"]
+    assert [path.name for path in list_videos(tmp_path)] == ["b.MOV", "a.mp4"]
+    result = inventory(pd.DataFrame({"path": find_videos(tmp_path, ["a", "c"]).values()}), tmp_path)
+    assert result[:4] == (2, 1, ["c"], ["home/kitchen/b.MOV"])
+    assert result.hint.startswith("1 of 2 videos are not in ")
+
+
+def test_an_unrelated_folder_of_videos_beside_clips(tmp_path):
+    own(tmp_path, "a.mp4", "b.mp4", "videos/other.mp4")
+    assert chosen(tmp_path, "a", "b") == ["a.mp4", "b.mp4"]
+    assert [path.name for path in list_videos(tmp_path)] == ["a.mp4", "b.mp4", "other.mp4"]
+    result = inventory(pd.DataFrame({"path": find_videos(tmp_path, ["a", "b"]).values()}), tmp_path)
+    assert result == (2, 2, [], ["other.mp4"], "")
+
+
+def test_what_lies_in_videos_comes_before_copies_beside_it(tmp_path):
+    own(tmp_path, "videos/a.mp4", "small/a.mp4", "small/b.mp4")
+    assert chosen(tmp_path, "a", "b") == ["videos/a.mp4", "small/b.mp4"]
+
+
+@pytest.mark.parametrize(
+    "folder", [".Trash-1000/files", ".git/annex", "trip/.thumbnails", "$RECYCLE.BIN/S-1", "@eaDir"]
+)
+def test_hidden_folders_and_bins_are_not_searched(tmp_path, folder):
+    own(tmp_path, "a.mp4", f"{folder}/a.mp4", f"{folder}/gone.mp4")
+    assert chosen(tmp_path, "a", "gone") == ["a.mp4", "gone.mp4"]
+    assert list_videos(tmp_path) == [tmp_path / "a.mp4"]
+
+
+def test_a_folder_of_data_may_itself_be_hidden(tmp_path):
+    own(tmp_path / ".cache/corpus", "a.mp4")
+    assert list_videos(tmp_path / ".cache/corpus") == [tmp_path / ".cache/corpus/a.mp4"]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+def test_names_are_compared_in_one_form_of_unicode(tmp_path, on_disk, written):
+    file, name = (unicodedata.normalize(form, "Café één") for form in (on_disk, written))
+    own(tmp_path, f"{file}.mp4")
+    assert find_videos(tmp_path, [name]) == {name: str(tmp_path / f"{file}.mp4")}
+
+
+def test_a_name_may_have_its_ending_and_its_folder(tmp_path):
+    own(tmp_path, "IMG_1.MOV", "IMG_1.MP4", "cam1/c.mp4", "cam2/c.mp4", "c.mp4")
+    names = ["IMG_1.MOV", "IMG_1.MP4", "cam1/c.mp4", "cam2/c", "c.mp4"]
+    assert chosen(tmp_path, *names) == ["IMG_1.MOV", "IMG_1.MP4", "cam1/c.mp4", "cam2/c.mp4", "c.mp4"]
+    with pytest.raises(
+        ValueError, match=r"for video 'IMG_1' and holds IMG_1\.MOV and IMG_1\.MP4: .* folder and ending"
+    ):
+        chosen(tmp_path, "IMG_1")
+    own(tmp_path / "moved", "videos/cam1/c.mp4")
+    assert chosen(tmp_path / "moved", "videos/cam1/c.mp4") == ["videos/cam1/c.mp4"]
+
+
+def test_an_ending_that_the_file_has_not_is_forgiven_where_nothing_else_is_meant(tmp_path):
+    own(tmp_path, "a.mov", "b.mp4")
+    assert chosen(tmp_path, "a.mp4") == ["a.mov"]
+    assert chosen(tmp_path, "b.mov", "b.mp4") == ["b.mov", "b.mp4"]  # the first is absent
+    assert chosen(tmp_path, "b.mov", "b.avi") == ["b.mov", "b.avi"]  # which of the two it would be is not known
+
+
+def test_blanks_around_a_name_do_not_count(tmp_path):
+    own(tmp_path, "a .mp4", " b.mp4")
+    assert chosen(tmp_path, "a", "b ") == ["a .mp4", " b.mp4"]
+
+
+@pytest.mark.parametrize("ending", [".gif", ".GIF", ".ts", ".vob", ".mpe", ".asf", ".f4v", ".m2t", ".qt", ".mxf"])
+def test_common_endings(tmp_path, ending):
+    own(tmp_path, f"a{ending}")
+    assert chosen(tmp_path, "a") == [f"a{ending}"]
 
 
 def test_inventory_names_what_is_missing_and_what_is_left_over(tmp_path):

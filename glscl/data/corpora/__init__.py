@@ -51,18 +51,18 @@ CORPORA = {
 }
 
 
-def read_corpus(dataset: str, folder: str | Path, **settings) -> pd.DataFrame:
+def read_corpus(dataset: str, folder: str | Path, reader: str | None = None, **settings) -> pd.DataFrame:
     """Read the annotations of `dataset` under `folder` into one row per caption.
 
     Columns: `split` (train, val, test; test_multi = the test videos with several captions; twin_<kind> = false texts of
     them, with the `caption_id` of the true one in a column `of`), `video` (id), `path`
     (absolute, not necessarily there), `start` and `end` (seconds, NaN = the whole file), `caption_id` (row number),
     `text` (unchanged; paragraphs are joined). A file belongs to an id by its name without the ending, see
-    `glscl.data.video_files.find_videos`. `videos/` may itself be a link to another disk; a single file may not lead out
-    of it.
+    `glscl.data.video_files.find_videos`. Links in the folder are followed; an id never leads out of it.
 
     Args:
-        dataset: a key of `CORPORA`.
+        dataset: its name.
+        reader: a key of `CORPORA`; None = the one with the name of the dataset.
         settings: msrvtt takes `partition`: 9k, 7k, full or mini; own takes `seed`. The others take none.
 
     Raises:
@@ -71,17 +71,18 @@ def read_corpus(dataset: str, folder: str | Path, **settings) -> pd.DataFrame:
             stands twice in a list, an id without captions, a video in two of train, val and test, two files for one
             video, or a split that has other counts than the benchmark (`glscl.data.corpora.counts`).
     """
-    folder = Path(folder).resolve()
-    corpus = _corpus(dataset, settings)
+    given, folder = folder, Path(folder).resolve()
+    reader = reader or dataset
+    corpus = _corpus(reader, settings)
     for name in corpus.files(folder, **settings):
-        _require(folder / name, dataset)
+        _require(folder / name, dataset, corpus, given)
     table = corpus.read(folder, **settings)
     if "file" not in table:
         table = table.assign(file=table["video"])
     _check_splits(table, dataset)
-    given = inspect.signature(corpus.files).bind(folder, **settings)
-    given.apply_defaults()
-    check_counts(table, dataset, given.arguments.get("partition"))
+    bound = inspect.signature(corpus.files).bind(folder, **settings)
+    bound.apply_defaults()
+    check_counts(table, reader, bound.arguments.get("partition"))
     other = table[["file", "other_name"]].dropna().itertuples(index=False) if "other_name" in table else []
     paths = find_videos(folder, table["file"].unique(), dict(other))
     table = table.assign(path=table["file"].map(paths), caption_id=np.arange(len(table)))
@@ -89,27 +90,37 @@ def read_corpus(dataset: str, folder: str | Path, **settings) -> pd.DataFrame:
     return table.reindex(columns=columns).astype({"start": float, "end": float}).reset_index(drop=True)
 
 
-def annotation_hashes(dataset: str, folder: str | Path, **settings) -> dict[str, str]:
+def annotation_hashes(dataset: str, folder: str | Path, reader: str | None = None, **settings) -> dict[str, str]:
     """Return the sha256 of every annotation file that `read_corpus` reads with the same arguments, by file name."""
-    folder = Path(folder)
-    paths = [_require(folder / name, dataset) for name in _corpus(dataset, settings).files(folder, **settings)]
+    given, folder = folder, Path(folder).resolve()
+    corpus = _corpus(reader or dataset, settings)
+    paths = [_require(folder / name, dataset, corpus, given) for name in corpus.files(folder, **settings)]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _corpus(dataset: str, settings: dict) -> Corpus:
-    if dataset not in CORPORA:
-        raise ValueError(f"unknown dataset {dataset!r}: the known ones are {', '.join(CORPORA)}")
-    known = list(inspect.signature(CORPORA[dataset].files).parameters)[1:]
+def _corpus(reader: str, settings: dict) -> Corpus:
+    if reader not in CORPORA:
+        raise ValueError(
+            f"unknown dataset {reader!r}: the known ones are {', '.join(CORPORA)}; another corpus names one of them as "
+            "the `reader` of its `corpus`"
+        )
+    known = list(inspect.signature(CORPORA[reader].files).parameters)[1:]
     if unknown := [name for name in settings if name not in known]:
-        raise ValueError(f"{dataset} has no setting named {unknown[0]!r}: it takes {', '.join(known) or 'none'}")
-    return CORPORA[dataset]
+        raise ValueError(f"{reader} has no setting named {unknown[0]!r}: it takes {', '.join(known) or 'none'}")
+    return CORPORA[reader]
 
 
-def _require(path: Path, dataset: str) -> Path:
-    if not path.is_file():
-        remedy = CORPORA[dataset].remedy
-        raise FileNotFoundError(f"{path} is an annotation file of {dataset} and is not there: {remedy}")
-    return path
+def _require(path: Path, dataset: str, corpus: Corpus, given: str | Path) -> Path:
+    """Return the path of an annotation file that is there. given: its folder as the user wrote it."""
+    if path.is_file():
+        return path
+    hint = ""
+    if corpus is not _BUNDLED and not Path(given).is_absolute():
+        hint = (
+            f"; {str(given)!r} was looked for in {Path.cwd()}, so give the folder as an absolute path where DVC works "
+            "in a copy without the files that git ignores (`dvc exp run --temp` or `--queue`)"
+        )
+    raise FileNotFoundError(f"{path} is an annotation file of {dataset} and is not there: {corpus.remedy}{hint}")
 
 
 def _check_splits(table: pd.DataFrame, dataset: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from glscl.data.corpora.reading import by_hash, read_csv, with_text
-from glscl.data.video_files import stem
+from glscl.data.video_files import nfc, stem
 
 SMALLEST = 40  # captioned videos; fewer are too few to train on and are a test split alone
 
@@ -30,11 +30,17 @@ def own_files(folder: Path, seed: int = 0) -> list[str]:
 def read_own(folder: Path, seed: int = 0) -> pd.DataFrame:
     """Read the user's own corpus: half of its videos train, a quarter each validate and test, drawn by `seed`.
 
-    Fewer than 40 captioned videos are all `test`. A video may be named with or without its ending, in several rows.
+    Fewer than 40 captioned videos are all `test`. A video may be named with or without its ending and the folder that
+    it lies in, in several rows. Its id is that name without the ending, but where two files differ in nothing else.
     """
     path = folder / "captions.csv"
     table = with_text(read_csv(path, ["video", "caption"]), "caption", path)
-    table["video"] = table["video"].map(stem)
+    named = table["video"].map(lambda name: nfc(name.replace("\\", "/")).removeprefix("./"))
+    bare = named.map(lambda name: stem(name).rstrip())
+    ended = pd.DataFrame({"bare": bare, "named": named})[named != bare].drop_duplicates()
+    twice = ended["bare"].duplicated(keep=False)
+    table["video"] = named.where(bare.isin(ended.loc[twice, "bare"]), bare)
+    table["file"] = table["video"].replace(dict(ended[~twice].itertuples(index=False)))
     videos = by_hash(table["video"].unique(), seed)
     if len(videos) < SMALLEST:
         return table.assign(split="test")
