@@ -10,7 +10,14 @@ export OMP_WAIT_POLICY := PASSIVE
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
+# The scripts in .venv name the folder that it was made in, so a moved or copied one is made again.
+MOVED := $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -v " $$(cd .venv && pwd -P)$$")
+ifneq ($(MOVED),)
+.PHONY: .venv/.installed
+endif
+
 .venv/.installed: requirements.lock pyproject.toml
+	@test -z "$(MOVED)" || { echo "the environment in .venv was made in another folder and is made again"; rm .venv/bin/pip; }
 	@test -x .venv/bin/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		f"Python 3.11 or newer is needed, got {sys.version.split()[0]}; name one: make PYTHON=python3.11")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv

@@ -1,7 +1,9 @@
 """The house in order: pins, notebooks, sizes, parameters in use, and no path of anybody's machine."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from importlib.metadata import version
@@ -52,6 +54,28 @@ def test_hooks_run_the_locked_ruff():
     assert len(ruff) == 2
     assert all(entry.startswith(".venv/bin/ruff ") for entry in ruff)
     assert version("ruff") == locked()["ruff"]
+
+
+@pytest.mark.parametrize(("made_in", "again"), [("here", False), ("elsewhere", True)])
+def test_an_environment_that_was_moved_is_made_again(tmp_path, made_in, again):
+    environment = tmp_path / "here/.venv"
+    (environment / "bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / "here")
+    for path in (environment / "bin/pip", environment / ".installed"):
+        path.touch(0o755)
+    made = f"home = /usr/bin\ncommand = /usr/bin/python3 -m venv --clear {tmp_path / made_in / '.venv'}\n"
+    (environment / "pyvenv.cfg").write_text(made)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/.venv").symlink_to(environment)  # as a second checkout may share the first one's
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / "linked")
+    os.utime(environment / ".installed", (2**31, 2**31))
+    for folder in ("here", "linked"):
+        command = ["make", "--dry-run", ".venv/.installed"]
+        planned = subprocess.run(command, cwd=tmp_path / folder, capture_output=True, text=True, check=True).stdout
+        assert ("was made in another folder" in planned) == again
+        assert ("-m venv --clear .venv" in planned) == again
 
 
 def test_git_tracks_no_file_above_one_megabyte():

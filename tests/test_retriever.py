@@ -281,12 +281,18 @@ def test_an_index_survives_kills(zero_shot, corpus, tmp_path, bundled):
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "frames", "seconds"),
-    [("short.avi", "mpeg4", 20, 2.0), ("long.webm", "libvpx-vp9", 200, 8.0), ("one.mp4", "libx264", 1, 0.1)],
+    ("name", "codec", "frames", "seconds", "options"),
+    [
+        ("short.avi", "mpeg4", 20, 2.0, {}),
+        ("long.webm", "libvpx-vp9", 200, 8.0, {}),
+        ("one.mp4", "libx264", 1, 0.1, {}),
+        ("unknown.webm", "libvpx-vp9", 30, 3.0, {"live": "1"}),  # states no duration
+    ],
 )
-def test_a_preview_shows_the_whole_video_in_order_within_8_seconds(tmp_path, name, codec, frames, seconds):
+def test_a_preview_shows_the_whole_video_in_order_within_8_seconds(tmp_path, name, codec, frames, seconds, options):
     levels = np.linspace(20, 230, frames)
-    content = preview(write_clip(tmp_path / name, levels, codec))
+    content = preview(write_clip(tmp_path / name, levels, codec, options=options))
+    assert (read_header(tmp_path / name).seconds == 0) == ("live" in options)
     assert preview(tmp_path / name) == content
     (tmp_path / "copy.mp4").write_bytes(content)
     with av.open(str(tmp_path / "copy.mp4")) as container:

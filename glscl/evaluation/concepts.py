@@ -97,8 +97,13 @@ def spread(count: int, most: int) -> np.ndarray:
 def project(points: Tensor, perplexity: float, seed: int = 0) -> np.ndarray:
     """t-SNE of points (points, width) by cosine distance, started from their principal components: (points, 2).
 
-    On one machine the same points give the same positions.
+    On one machine the same points give the same positions. Raises ValueError where the points are too few.
     """
+    if perplexity >= len(points):
+        raise ValueError(
+            f"a map of {len(points)} points needs a perplexity below {len(points)}, got {perplexity}: lower "
+            "`concepts.perplexity`, or show more pairs or concepts."
+        )
     tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     with threadpool_limits(1):  # the order in which threads add up their sums is not fixed
         return tsne.fit_transform(points.numpy())

@@ -3,13 +3,12 @@
 import base64
 import html
 import io
-import math
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from glscl.data.decoding import decode_frames, read_header
+from glscl.data.decoding import Sampling, decode_video
 
 OPTIONS = {"crf": "28", "mbtree": "0"}  # with x264's macroblock tree the bytes vary from run to run
 SIDE, RATE, LONGEST = 224, 12, 8.0  # pixels, frames per second, seconds: what a search result needs, in some 100 kB
@@ -21,9 +20,8 @@ def preview(path: str | Path) -> bytes:
     It shows the centre of the pictures, as models see it, at 12 frames per second. A video of more than 8 seconds
     becomes a time lapse of 8 seconds. Raises VideoError where the file cannot be read.
     """
-    seconds = read_header(path).seconds or LONGEST
-    pictures = decode_frames(path, math.ceil(RATE * min(seconds, LONGEST)), SIDE)
-    rate = round(1000 * len(pictures) / min(seconds, LONGEST))
+    decoded = decode_video(path, Sampling(round(RATE * LONGEST), "fps", RATE), SIDE)
+    pictures, rate = decoded.images, round(1000 * len(decoded.images) / min(decoded.seconds, LONGEST))
     target = io.BytesIO()
     with av.open(target, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(rate, 1000), options=OPTIONS)

@@ -201,6 +201,9 @@ def test_projection_is_deterministic_and_keeps_neighbours():
     assert (positions == concepts.project(points, perplexity=10)).all()
     distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + np.diag([np.inf] * 60)
     assert (distance.argmin(1) // 20 == np.arange(60) // 20).all()
+    assert concepts.project(points[:11], perplexity=10).shape == (11, 2)
+    with pytest.raises(ValueError, match=r"10 points needs a perplexity below 10, got 10: lower `concepts.perplexity`"):
+        concepts.project(points[:10], perplexity=10)
 
 
 def placed(pairs: int, count: int) -> dict[str, np.ndarray]:
