@@ -51,6 +51,21 @@ def write_sound(container, stream, seconds):
     container.mux(stream.encode())
 
 
+def noise(count):
+    """Return `count` frames of some kilobytes each, for an encoder."""
+    drawn = np.random.default_rng(0).integers(0, 32, (count, 48, 64, 3), dtype=np.uint8)
+    return [image + np.uint8(20 + 2 * number) for number, image in enumerate(drawn)]
+
+
+def damage(path, target, count, seed):
+    """Change so many bytes of an mp4's media data; the container stays whole."""
+    data, draw = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    for place in draw.integers(data.find(b"mdat") + 68, data.find(b"moov") - 4, count):
+        data[place] = draw.integers(256)
+    target.write_bytes(data)
+    return target
+
+
 def table(*paths):
     rows = [(f"v{k}", str(path), np.nan, np.nan) for k, path in enumerate(paths)]
     return pd.DataFrame(rows, columns=["video", "path", "start", "end"])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glscl.data.decoding import Sampling, VideoError, compress, decode_frames, decode_video, decompress, read_header
 from tests import REAL
-from tests.clips import grey, make_unfit, write_clip, write_sound
+from tests.clips import damage, grey, make_unfit, noise, write_clip, write_sound
 
 CODECS = [
     ("libx264", "clip.mp4"),
@@ -295,6 +295,12 @@ def test_titles_in_another_encoding_do_not_matter(tmp_path, clip):
     np.testing.assert_array_equal(decode_frames(path, 4, 16), decode_frames(clip, 4, 16))
 
 
+def test_a_link_to_nowhere_says_so(tmp_path):
+    (tmp_path / "clip.mp4").symlink_to("gone/a.mp4")
+    with pytest.raises(VideoError, match=r"clip\.mp4 is a link to gone/a\.mp4, which is not there: restore"):
+        decode_frames(tmp_path / "clip.mp4", 4, 16)
+
+
 UNFIT = {"absent": "is absent", "empty": "0 bytes", "folder": "is a folder", "text": "be read", "sound": "sound alone"}
 
 
@@ -449,22 +455,9 @@ def test_a_long_pause_within_one_file_is_kept(tmp_path):
     assert seconds > 15
 
 
-def damage(path, target, count, seed):
-    """Change so many bytes of an mp4's media data; the container stays whole."""
-    data, draw = bytearray(path.read_bytes()), np.random.default_rng(seed)
-    start = data.find(b"mdat") + 4
-    for place in draw.integers(start + 64, data.find(b"moov") - 4, count):
-        data[place] = draw.integers(256)
-    target.write_bytes(data)
-    return target
-
-
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
-    """Sixty frames of some kilobytes each."""
-    noise = np.random.default_rng(0).integers(0, 32, (60, 48, 64, 3), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("noisy") / "clip.mp4"
-    return write_clip(path, [image + np.uint8(20 + 2 * k) for k, image in enumerate(noise)])
+    return write_clip(tmp_path_factory.mktemp("noisy") / "clip.mp4", noise(60))
 
 
 def flagged(path):

@@ -17,7 +17,7 @@ import pytest
 from glscl.data import frame_store as video_module
 from glscl.data.decoding import compress, decode_frames, decode_video, decompress
 from glscl.data.frame_store import FILES, FrameStore, Sampling, VideoError, write_store
-from tests.clips import grey, make_unfit, table, write_clip
+from tests.clips import damage, grey, make_unfit, noise, table, write_clip
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,22 @@ def test_unreadable_videos_are_counted_against_the_budget(tmp_path, clips, decod
     assert store.videos == ["v0", "v3"]
     store.verify()
     assert len(store.frames("v3")) == 4
+
+
+def test_damaged_videos_count_as_missing_or_are_used_with_their_share(tmp_path, recwarn):
+    whole = write_clip(tmp_path / "whole.mp4", noise(60))
+    little, much = (damage(whole, tmp_path / f"{count}.mp4", count, 1) for count in (3, 120))
+    folder, share = tmp_path / "store", decode_video(little, Sampling(4), 16).damaged
+    with pytest.raises(VideoError, match=r"^1 of 3 .*max_missing allows 0.*'v2': .* % of its frames as corrupt"):
+        write(folder, table(whole, little, much))
+    assert not recwarn
+    for _ in range(2):  # first from the journal of the run that was refused, then from the beginning
+        report = write(folder, table(whole, little, much), max_missing=1)
+        assert [video for video, _ in report["missing"]] == ["v2"]
+        assert report["damaged"] == [["v1", share]]
+        assert pd.read_parquet(folder / FILES[2])["damaged"].tolist() == [0, share]
+        told = f"1 of 2 videos are damaged and used, most of all 'v1': the decoder flags {100 * share:.1f} %"
+        assert str(recwarn.pop(UserWarning).message).startswith(told)
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty", "folder", "text", "sound"])

@@ -65,6 +65,7 @@ def test_own_videos_need_no_captions_but_sentences(retriever, texts, tmp_path):
     with pytest.raises(ValueError, match=r"needs sentences, .* `search.queries`"):
         find(retriever, videos, [], 4)
     assert find(retriever, videos, ["a star"], 4).own == {}
+    assert searchable("shop", {"reader": "own", "folder": str(tmp_path)}).equals(videos)
     captions = pd.DataFrame({"video": [Path(path).stem for path in videos["path"]], "caption": ["a", "b", "c"]})
     captions.to_csv(tmp_path / "captions.csv", index=False)
     assert sorted(searchable("own", {"folder": str(tmp_path)})["text"]) == ["a", "b", "c"]

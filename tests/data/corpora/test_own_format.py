@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from glscl.data.corpora import annotation_hashes, read_corpus
+from glscl.data.corpus_check import CorpusCheck
 
 LISTS = ("train", "val", "test")
 
@@ -80,6 +81,7 @@ def test_another_corpus_names_its_reader(tmp_path):
     table = read_corpus("shop", tmp_path, reader="own", seed=1)
     assert table.equals(read_corpus("own", tmp_path, seed=1))
     assert annotation_hashes("shop", tmp_path, reader="own") == annotation_hashes("own", tmp_path)
+    assert CorpusCheck.of("shop", {"reader": "own", "folder": str(tmp_path)}).files.expected == 40
     with pytest.raises(ValueError, match=r"unknown dataset 'shop': .* one of them as the `reader` of its `corpus`"):
         read_corpus("shop", tmp_path)
     with pytest.raises(
