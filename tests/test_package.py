@@ -75,7 +75,7 @@ def below(*layers: str) -> set[str]:
     return found - set(layers)
 
 
-FOUNDATION = {"config", "losses", "metrics", "files", "code_hash"}
+FOUNDATION = {"config", "losses", "metrics", "files", "child_process", "code_hash"}
 MODELS = {"base", "model", "released", "rivals", "methods", "scoring"}
 SEARCH = {"video_index", "exact_search"}
 MAY_REACH = {
@@ -83,6 +83,7 @@ MAY_REACH = {
     "losses": set(),
     "metrics": set(),
     "files": set(),
+    "child_process": set(),
     "code_hash": set(),
     "released": set(),
     "base": {"config", "losses", "released"},
@@ -90,7 +91,7 @@ MAY_REACH = {
     "model": {"base", "config", "losses", "released"},
     "rivals": {"base", "config", "losses", "released", "scoring"},
     "methods": {"base", "config", "losses", "model", "released", "rivals", "scoring"},
-    "data": {"config", "code_hash", "files"},  # it knows no model
+    "data": {"config", "child_process", "code_hash", "files"},  # it knows no model
     "encoding": {*FOUNDATION, "base", "data", "model", "released", "scoring"},
     "video_index": set(),
     "exact_search": {"base", "config", "losses", "model", "released", "rivals", "scoring"},

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from glscl.child_process import end_with_parent
+
 from . import drawing
 from .grammar import FACTORS, Event, caption, draw_event, paragraph
 from .twins import twin_rows
@@ -108,7 +110,7 @@ def build(corpus: Corpus, data: Path, workers: int) -> None:
     (partial / "videos").mkdir(parents=True)
     captions_table(corpus).to_csv(partial / "captions.csv", index=False)
     events_table(corpus).to_csv(partial / "events.csv", index=False)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         videos = chain.from_iterable(video_ids(corpus).values())
         tasks = [pool.submit(write_video, corpus, video, partial / "videos") for video in videos]
         for task in tasks:

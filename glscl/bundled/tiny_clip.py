@@ -15,6 +15,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch.nn.functional import cross_entropy, normalize
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from glscl.child_process import end_with_parent
+
 from . import probes
 from .corpora import SEED
 from .drawing import LOOKS, SIZE, compressed, frame, ground
@@ -58,7 +60,7 @@ def draw_still(number: int) -> tuple[np.ndarray, list[str], list[list[str]]]:
 
 def draw_stills(numbers: range, workers: int) -> Stills:
     """The stills with these numbers, the same for every number of workers."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         drawn = list(pool.map(draw_still, numbers, chunksize=256))
     shares = {
         factor: _shares([shown[i] for _, _, shown in drawn], list(FACTORS[factor])) for i, factor in enumerate(FACTORS)

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import threading
 import time
 import warnings
 from collections import deque
@@ -30,6 +29,7 @@ import pandas as pd
 import PIL
 from tqdm import tqdm
 
+from glscl.child_process import end_with_parent
 from glscl.code_hash import hash_of
 from glscl.data.decoding import (
     Sampling,
@@ -305,7 +305,7 @@ def _results(jobs: list[_Job], workers: int) -> Iterator:
     # Spawned processes inherit no locks or threads of a notebook's kernel.
     context = multiprocessing.get_context("spawn")
     waiting, ahead = deque(), 16 * workers
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, _end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, end_with_parent) as pool:
         try:
             for number, job in enumerate(jobs):
                 waiting.extend(pool.submit(_compressed, job) for job in jobs[number + len(waiting) : number + ahead])
@@ -332,16 +332,6 @@ def _compressed(job: _Job) -> tuple[dict, bytes] | tuple[None, str]:
     data = b"".join(jpegs)
     record = {"video": job.video, "seconds": seconds, "damaged": damaged, "frames": len(jpegs), "bytes": len(data)}
     return record | {"places": positions.tolist(), "sha256": _digest(data, positions)}, data
-
-
-def _end_with_parent() -> None:
-    """Let a decoding process end when its parent is killed; it would wait for work for ever."""
-
-    def wait():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 _AGAIN = "run the prepare stage (again)"

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
+from glscl.child_process import end_with_parent
 from glscl.training.parallel import Processes
 
 MOST = 8  # processes; each holds half a gigabyte of libraries
@@ -40,10 +40,5 @@ def _call(call: Callable, job: tuple):
 
 
 def _start() -> None:
+    end_with_parent()
     torch.set_num_threads(1)
-
-    def end_with_parent():  # a process whose parent was killed would wait for work for ever
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from glscl.base import RetrievalModel, load_backbone
+from glscl.child_process import end_with_parent
 from glscl.code_hash import hash_of
 from glscl.data.dataset import PreparedCorpus
 from glscl.data.processor import Processor
@@ -135,6 +136,8 @@ def _free_port() -> int:
 
 
 def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: int = 1) -> None:
+    if multiprocessing.parent_process():
+        end_with_parent()
     if job.corpus.backbone == "frozen":
         torch.set_num_threads(1)  # sums of floats depend on the number of threads, and a head gains little from more
     elif processes > 1:

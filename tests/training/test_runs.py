@@ -40,10 +40,10 @@ def train_in(corpus, monkeypatch):
     return call
 
 
-def train_apart(folder: Path, corpus: PreparedCorpus, epochs: int) -> None:
-    """Train seed 0 in a process of its own."""
+def train_apart(folder: Path, corpus: PreparedCorpus, epochs: int, seeds: list[int]) -> None:
+    """Train in a process of its own."""
     os.chdir(folder)
-    train_seeds("glscl", MODEL, corpus, dataclasses.replace(SETTINGS, epochs=epochs), [0], Path("out"))
+    train_seeds("glscl", MODEL, corpus, dataclasses.replace(SETTINGS, epochs=epochs), seeds, Path("out"))
 
 
 def files(folder):
@@ -84,7 +84,7 @@ def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
     killed.mkdir()
     multiprocessing.set_forkserver_preload(["glscl.training.runs"])
     prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
-    given = killed, prepared, epochs
+    given = killed, prepared, epochs, [0]
     process = multiprocessing.get_context("forkserver").Process(target=train_apart, args=given)
     process.start()
     while not list(killed.glob("work/.unfinished/*/*/epoch-*/curve.json")) and process.is_alive():
@@ -101,6 +101,28 @@ def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
     undisturbed, _ = train_in(tmp_path / "undisturbed", [0], epochs=epochs)
     pd.testing.assert_frame_equal(curves, undisturbed)
     assert files(killed / "out") == files(tmp_path / "undisturbed/out")
+
+
+def test_seeds_side_by_side_end_when_their_parent_is_killed(corpus, tmp_path):
+    multiprocessing.set_forkserver_preload(["glscl.training.runs"])
+    prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
+    given = tmp_path, prepared, 10_000, [0, 1]
+    process = multiprocessing.get_context("forkserver").Process(target=train_apart, args=given)
+    process.start()
+
+    def epochs():
+        return sorted(path.parent.name for path in tmp_path.glob("work/.unfinished/*/*/epoch-*/curve.json"))
+
+    while len(epochs()) < 2 and process.is_alive():
+        time.sleep(0.05)
+    before = epochs()
+    process.kill()
+    process.join()
+    time.sleep(2)
+    after = epochs()
+    time.sleep(3)
+    assert before
+    assert epochs() == after  # nobody trains on
 
 
 def test_what_was_trained_is_not_trained_again_unless_something_changes(train_in, tmp_path, monkeypatch):
