@@ -105,7 +105,7 @@ def test_every_section_of_params_is_used_by_a_stage():
     stages = yaml.safe_load(text)["stages"].values()
     used = {str(entry).partition(".")[0] for stage in stages for entry in stage.get("params", [])}
     used |= {name.partition(".")[0] for name in re.findall(r"\$\{([\w.]+)\}", text)}
-    unused = yaml.safe_load((ROOT / "params.yaml").read_text()).keys() - used
+    unused = parameters.load_params(ROOT).keys() - used
     assert not unused, f"no stage in dvc.yaml uses {sorted(unused)} of params.yaml"
 
 
@@ -159,7 +159,7 @@ def declared(name: str, **items) -> dict:
     text = json.dumps(STAGES[name])
     for item, value in items.items():
         text = text.replace(f"${{item.{item}}}", value)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = parameters.load_params(ROOT)
     for section, key in (("transfer", "target"), ("costs", "trained_on"), ("evaluate", "first_stage")):
         text = text.replace(f"${{{section}.{key}}}", params[section][key])
     return json.loads(text)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from glscl.study import stage
+from glscl.study.parameters import load_params
 from tests import ROOT
 from tests.browser import Browser
 
@@ -42,7 +43,7 @@ def project(bundled, tmp_path_factory):
         events[events["video"].isin(captions["video"])].to_csv(corpus / "events.csv", index=False)
         for video in captions["video"].unique():
             shutil.copy(bundled / name / f"videos/{video}.mp4", corpus / "videos")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_params(ROOT)
     params["train"] |= {"batch_size": 32}
     params["concepts"] |= {"pairs": 8, "perplexity": 5}
     trained = {"seeds": [0, 1], "concepts_of": ["glscl"], "train": {"epochs": 2, "lr_new": [1e-3, 3e-3]}}
@@ -71,7 +72,7 @@ def project(bundled, tmp_path_factory):
 
 def run(root: Path, name: str, *assignments: str, dataset: str = "facets", method: str = "glscl") -> int:
     """Run the notebook of a stage as dvc.yaml does, with the sections of params.yaml that the stage declares."""
-    stages, params = (yaml.safe_load((root / file).read_text()) for file in ("dvc.yaml", "params.yaml"))
+    stages, params = yaml.safe_load((root / "dvc.yaml").read_text()), load_params(root)
     items = {"profile": "quick", "dataset": dataset, "method": method}
     items["world"] = "features" if dataset in params["study"]["features"] else "videos"
     text = json.dumps(stages["stages"][name]).replace("${transfer.target}", "stories")
@@ -226,19 +227,17 @@ def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, f
     captions[["video", "caption"]].to_csv(folder / "captions.csv", index=False)
     for video in captions["video"]:
         shutil.copy(project / f"data/scenes/videos/{video}.mp4", folder)
-    params = yaml.safe_load((project / "params.yaml").read_text())
+    params = load_params(project)
     untrained = {"methods": [], "rerankers": [], "concepts_of": [], "seeds": [0], "train": {}}
     params["study"] = {"features": [], "videos": ["own"]}
-    params["profiles"]["quick"] |= {"videos": untrained, "questions": ["own"]}
-    params["profiles"]["quick"]["convergence"] |= {"heads": []}
-    params["profiles"]["quick"]["transfer"] |= {"heads": []}
+    params["costs"]["trained_on"] = "own"
+    for profile in params["profiles"].values():
+        profile |= {"videos": untrained, "questions": []}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     assert run(project, "check", f"methods={ON_VIDEOS}".replace("'", ""), dataset="own") == 1
     assert "to []" in capsys.readouterr().err
     for name in ("check", "prepare", "encode", "evaluate", "search", "benchmarks"):
         assert run(project, name, dataset="own") == 0, name
-    params["profiles"]["quick"] |= {"questions": []}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
     for name in ("ledger", "report"):
         assert run(project, name) == 0
     table = pd.read_csv(project / "results/quick/own/table.csv")

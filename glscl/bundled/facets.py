@@ -85,8 +85,10 @@ class Facets:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("train", "val", "test", "captions", "events", "objects", "concepts", "facts"):
+        for name in ("train", "val", "test", "captions", "width", "events", "objects", "concepts", "facts"):
             at_least(name, getattr(self, name), 1)
+        for name in ("binding", "noise", "wording", "seed"):
+            at_least(name, getattr(self, name), 0)
         for name, low, high in (("concepts", 1, self.events), ("events", 1, self.frames), ("facts", 1, len(NAMES))):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(
@@ -103,6 +105,13 @@ class Facets:
     def words(self) -> int:
         """Tokens of a text: start, facts, what joins clauses, end."""
         return self.concepts * self.facts + self.concepts - 1 + 2
+
+
+def require_inputs(made: Facets, inputs: dict, folder: Path) -> None:
+    """Raise ValueError unless inputs (`clip`, `backbone`, `frames`, `words`) are those of the corpus in this folder."""
+    wanted = {"clip": str(folder / "clip"), "backbone": "frozen", "frames": made.frames, "words": made.words}
+    if inputs != wanted:
+        raise ValueError(f"the inputs of a corpus of features must be {wanted}, got {inputs}; correct params.yaml.")
 
 
 class Codebooks(NamedTuple):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import yaml
 
 from glscl.evaluation.comparisons import ZERO_SHOT
 from glscl.evaluation.results import METRICS, reported, shown
 from glscl.report.figures.overview import Point
 from glscl.report.page import significant
 from glscl.study.claims import read_ledger
+from glscl.study.parameters import load_params
 
 GALLERY = 1_000  # videos that the query of the picture is compared with
 
@@ -116,7 +116,7 @@ class Study(NamedTuple):
     @classmethod
     def read(cls, profile: str, worlds: dict[str, list[str]] | None = None, root: str | Path = ".") -> "Study":
         """The study in the project at `root`; without `worlds`, those of its params.yaml."""
-        settings = yaml.safe_load((Path(root) / "params.yaml").read_text(encoding="utf-8"))
+        settings = load_params(root)
         return cls(profile, worlds or settings["study"], settings, Path(root) / "results")
 
     @classmethod

@@ -1,18 +1,19 @@
-"""The first stage: for the notebook of every stage a file with the hash of the code that it can reach.
+"""The first stage: is params.yaml right? And for every notebook of a stage, a file with the hash of its code.
 
-The stage depends on this file.
+The code is what the notebook can reach, and the stage depends on this file.
 
 python -m glscl.study.code
 """
 
+import sys
 from itertools import chain
 from pathlib import Path
 
-import yaml
-
 from glscl.code_hash import hash_of
 from glscl.files import write_text
+from glscl.study.parameters import load_params
 from glscl.study.project import project_root
+from glscl.study.stage import require_valid_params
 
 
 def write_hashes(root: Path) -> None:
@@ -24,11 +25,23 @@ def write_hashes(root: Path) -> None:
     """
     for notebook in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
         write_text(root / f"work/code/{notebook.stem}.txt", hash_of(notebook, "glscl.study.parameters") + "\n")
-    params = yaml.safe_load((root / "params.yaml").read_text())
+    params = load_params(root)
     for profile in params["profiles"]:
         for dataset in chain.from_iterable(params["study"].values()):
             write_text(root / f"work/{profile}/{dataset}/train/.keep", "\n")
 
 
+def main() -> int:
+    """Check params.yaml, then write the hashes; the exit status."""
+    root = project_root()
+    try:
+        require_valid_params(root)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    write_hashes(root)
+    return 0
+
+
 if __name__ == "__main__":
-    write_hashes(project_root())
+    sys.exit(main())

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from glscl.bundled.grammar import read_told
 from glscl.evaluation.comparisons import points, rank_matrix
@@ -19,11 +18,6 @@ from glscl.study.project import Folders
 
 ANY = "any"  # number of events, or fact: no filter
 HEADER = f"{'one':>7} {'other':>7}   text"  # of the lines of `row_text`
-
-
-def read_params(root: str | Path = ".") -> dict:
-    """params.yaml of the project at `root`."""
-    return yaml.safe_load((Path(root) / "params.yaml").read_text(encoding="utf-8"))
 
 
 class Chosen(NamedTuple):

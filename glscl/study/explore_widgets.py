@@ -23,10 +23,10 @@ from glscl.study.explore import (
     methods_of,
     missing,
     ranked_folders,
-    read_params,
     row_text,
 )
 from glscl.study.explore_models import Opened
+from glscl.study.parameters import load_params
 
 SHOWN = 200  # queries in the list at most, and 5 of a comparison at either end
 WIDE = {"width": "98%"}
@@ -64,7 +64,7 @@ class Explorer:
 
     def __init__(self):
         logging.disable_progress_bar()  # a bar for every model that is opened
-        self.params = read_params()
+        self.params = load_params()
         profile, dataset = first_finished(self.params)
         datasets = [name for of_world in self.params["study"].values() for name in of_world]
         self.profile = widgets.Dropdown(options=[*self.params["profiles"]], value=profile, description="profile")

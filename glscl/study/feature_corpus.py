@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from glscl.bundled.facets import Facets, World, build, make, unit
+from glscl.bundled.facets import Facets, World, build, make, require_inputs, unit
 from glscl.report.figures.common import PALETTE, TEMPLATE
 
 GRID_TEXTS = 300  # of the ceilings of other worlds: enough for a figure
@@ -98,9 +98,7 @@ def make_corpus(corpus: dict, inputs: dict, folder: Path) -> FeatureCorpus:
     where the inputs are not those of the corpus.
     """
     made = Facets(**corpus)
-    wanted = {"clip": str(folder / "clip"), "backbone": "frozen", "frames": made.frames, "words": made.words}
-    if inputs != wanted:
-        raise ValueError(f"the inputs of a corpus of features must be {wanted}, got {inputs}; correct params.yaml.")
+    require_inputs(made, inputs, folder)
     world = build(made, folder)
     return FeatureCorpus(world, world.ceilings(), ceiling_grid(made))
 

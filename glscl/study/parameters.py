@@ -119,15 +119,14 @@ def declared_by_stage(root: Path, name: str, items: dict) -> dict:
     items: the values of its matrix, such as {"profile": "quick"}, without the world, which the dataset tells. dvc.yaml
     is read here, as DVC takes seconds to do so.
     """
-    stages, params = yaml.safe_load((root / "dvc.yaml").read_text())["stages"], load_params(root)
-    stage = name.partition("@")[0]
+    stage, stages = name.partition("@")[0], load_stages(root)
     if stage not in stages:
         raise ValueError(f"dvc.yaml has no stage {stage!r}, which DVC_STAGE names; its stages are {[*stages]}")
-    for dataset, entry in params.get("datasets", {}).items():
-        _known(f"datasets.{dataset}", entry, OF_DATASETS)
-    for dataset, recipes in params.get("recipes", {}).items():
-        for method in _known(f"recipes.{dataset}", recipes, params["methods"]):
-            recipe_of(recipes, method)
+    return declared(load_params(root), stages, stage, items)
+
+
+def declared(params: dict, stages: dict, stage: str, items: dict) -> dict:
+    """As `declared_by_stage`, from params.yaml and the stages of dvc.yaml as they were read."""
 
     def value(found: re.Match) -> str:
         kind, _, item = found[1].partition(".")
@@ -137,6 +136,11 @@ def declared_by_stage(root: Path, name: str, items: dict) -> dict:
 
     names = [re.sub(r"\$\{([\w.]+)\}", value, section) for section in stages[stage].get("params", [])]
     return {name: _entry(params, name) for name in names}
+
+
+def load_stages(root: Path) -> dict:
+    """The stages of dvc.yaml, by name, as they are written."""
+    return yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
 
 
 def world_of(params: dict, dataset: str) -> str:
@@ -151,11 +155,21 @@ def _entry(params: dict, name: str):
     return reduce(getitem, name.split("."), params)
 
 
-def load_params(root: Path) -> dict:
-    """params.yaml of the project at `root`, read as DVC reads it."""
-    from dvc.utils.serialize import load_yaml
+def load_params(root: str | Path = ".") -> dict:
+    """params.yaml of the project at `root`, read as DVC reads it: 1e-05, as DVC writes it, is a number.
 
-    return load_yaml(root / "params.yaml")
+    Raises ValueError where it is no YAML.
+    """
+    from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
+
+    try:
+        return load_yaml(Path(root) / "params.yaml")
+    except YAMLFileCorruptedError as error:
+        fault = error.__cause__
+        raise ValueError(
+            f"params.yaml should be YAML with each name once, got in line {fault.problem_mark.line + 1}: "
+            f"{fault.problem}; correct it."
+        ) from None
 
 
 def named_sections(root: Path, names: list[str]) -> dict:
@@ -167,10 +181,10 @@ def named_sections(root: Path, names: list[str]) -> dict:
         raise ValueError(f"--sections {','.join(names)}: params.yaml has no {error}; it has {list(params)}") from None
 
 
-def assigned(parameters: dict, pairs: list[str]) -> dict:
+def assigned(parameters: dict, pairs: list[str], known: dict | None = None) -> dict:
     """The parameters with key=value or section.key=value in their place; values are YAML (1e-4 is a number).
 
-    Raises ValueError for anything else.
+    known: what the notebook has of a section that is not among the parameters. Raises ValueError for anything else.
     """
     from dvc.utils.serialize import parse_yaml
 
@@ -181,7 +195,7 @@ def assigned(parameters: dict, pairs: list[str]) -> dict:
         if not (equals and name.isidentifier() and (inner.isidentifier() or not dot)):
             raise ValueError(f"expected key=value, got {pair!r}")
         value = parse_yaml(f"value: {value}", f"the value of {key}")["value"]
-        parameters[name] = {**parameters.get(name, {}), inner: value} if inner else value
+        parameters[name] = {**parameters.get(name, (known or {}).get(name, {})), inner: value} if inner else value
     return parameters
 
 

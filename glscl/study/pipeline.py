@@ -1,5 +1,7 @@
 """Run one profile of the pipeline: the stages that are not up to date, with the time that is left, then the check.
 
+The whole of params.yaml is checked first.
+
 python -m glscl.study.pipeline quick
 """
 
@@ -13,6 +15,7 @@ from glscl.study import verify
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
+from glscl.study.stage import require_valid_params
 
 
 def stages_of(root: Path, profile: str) -> list[str]:
@@ -45,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("profile", help="quick or full")
     profile = parser.parse_args(argv).profile
     root = project_root()
+    try:
+        require_valid_params(root)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")
     names = stages_of(root, profile)

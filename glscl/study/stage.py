@@ -3,18 +3,30 @@
     python -m glscl.study.stage notebooks/03_train.ipynb profile=quick dataset=scenes method=glscl
 
 The parameters are those that the running DVC stage declares (DVC sets DVC_STAGE), and those given as key=value. By
-hand, without DVC, name the sections of params.yaml instead: `--sections train,model,datasets.scenes.inputs`.
+hand, without DVC, name the sections of params.yaml instead: `--sections train,model,datasets.scenes.inputs`. The whole
+of params.yaml is checked before anything runs.
 """
 
 import argparse
 import errno
+import hashlib
 import os
 import sys
 import time
 from pathlib import Path
 
-from glscl.files import write_json
-from glscl.study.parameters import assigned, check_known, declared_by_stage, named_sections, resolve
+from glscl.code_hash import PACKAGE
+from glscl.files import write_json, write_text
+from glscl.study.parameters import (
+    assigned,
+    check_known,
+    declared_by_stage,
+    defaults,
+    load_params,
+    load_stages,
+    named_sections,
+    resolve,
+)
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
 
@@ -28,6 +40,35 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+
+
+def require_valid_params(root: Path) -> None:
+    """Raise ValueError, in one sentence, where params.yaml holds anything that a stage would refuse.
+
+    What passed is remembered until params.yaml, dvc.yaml or the code changes: the check imports what training needs.
+    """
+    read = [root / "params.yaml", root / "dvc.yaml", *sorted(PACKAGE.rglob("*.py"))]
+    state = hashlib.sha256(b"\0".join(path.read_bytes() for path in read)).hexdigest() + "\n"
+    passed = root / "work/.params-checked"
+    if not passed.is_file() or passed.read_text() != state:
+        from glscl.study import schema
+
+        schema.check(load_params(root), load_stages(root))
+        write_text(passed, state)
+
+
+def require_valid_given(root: Path, parameters: dict, assignments: list[str]) -> None:
+    """Raise ValueError where parameters given as key=value or section.key=value could not come from params.yaml."""
+    names = {pair.partition("=")[0].partition(".")[0] for pair in assignments}
+    params = load_params(root)
+    for name in names & {"profile", "dataset", "method"}:
+        known = params[f"{name}s"]
+        if parameters[name] not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {parameters[name]}; correct the spelling.")
+    if names := names - {"profile", "dataset", "method"}:
+        from glscl.study import schema
+
+        schema.check_given(params, parameters, sorted(names))
 
 
 def executed_path(root: Path, notebook: Path, parameters: dict) -> Path:
@@ -81,10 +122,12 @@ def main(argv: list[str] | None = None) -> int:
     output = given.output
     try:
         root = project_root(given.notebook.parent)
+        require_valid_params(root)
         sections = named_sections(root, given.sections.split(",")) if given.sections else {}
         sections = declared_by_stage(root, name, assigned({}, given.assignments)) if name else sections
-        parameters = assigned(resolve(sections), given.assignments)
+        parameters = assigned(resolve(sections), given.assignments, defaults(given.notebook))
         check_known(given.notebook, parameters)
+        require_valid_given(root, parameters, given.assignments)
         output = output or executed_path(root, given.notebook, parameters)
         progress = Progress.read(root)
         print(progress.before(name or given.notebook.stem), flush=True)

@@ -105,10 +105,10 @@ class Study:
         trained on the dataset with all seeds.
         """
         shifts, videos, own = {}, {}, {"model": {}, "train": {}}
-        if inputs["backbone"] == "frozen" and transfer["heads"]:
+        if moves(dataset, inputs, transfer):
             if dataset == FACETS:
                 shifts = transfer["shifts"]
-            elif transfer["target"] != dataset:
+            else:
                 same_clip = {name: inputs[name] for name in ("clip", "backbone")}
                 preparation = {"corpus": target_corpus["corpus"], "inputs": target_corpus["inputs"] | same_clip}
                 videos = {transfer["target"]: preparation | prepare | target_corpus["prepare"] | check}
@@ -154,6 +154,12 @@ class Study:
             prepare(name, folder=self.scratch / name, **preparation)
             encode(self.scratch / name, preparation["inputs"])
         return [Domain(name, self.scratch / name, self.clip) for name in (*self.shifts, *self.videos)]
+
+
+def moves(dataset: str, inputs: dict, transfer: dict) -> bool:
+    """Whether heads of a dataset are carried elsewhere: there are some, over a frozen CLIP, and another domain."""
+    elsewhere = dataset == FACETS or transfer["target"] != dataset
+    return inputs["backbone"] == "frozen" and bool(transfer["heads"]) and elsewhere
 
 
 # --- models that move

@@ -38,6 +38,7 @@ from glscl.training.bert_adam import (
 )
 from glscl.training.parallel import Processes, mixed, whole_batch_gradients
 
+BACKBONES = ("frozen", "finetuned", "scratch")
 CANDIDATES = 20  # of each text, that a cross-encoder orders on validation
 GAIN = 0.5  # points of R@1 on validation that count as a gain
 STEPS_UNREAD = 20  # on a GPU, which would else wait for the processor in every step
@@ -95,7 +96,7 @@ class TrainSettings:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}; correct it in params.yaml.")
         if not self.warmup < 1:
             raise ValueError(f"warmup is a share of all steps below 1, got {self.warmup}; correct it in params.yaml.")
-        one_of("backbone", self.backbone, ("frozen", "finetuned", "scratch"))
+        one_of("backbone", self.backbone, BACKBONES)
         one_of("optimizer", self.optimizer, ("adamw", "released"))
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be two shares below 1, got {self.betas}; the releases use 0.9 and 0.98.")

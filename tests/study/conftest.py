@@ -1,6 +1,7 @@
-"""A small project with one notebook, for the tests of stages, parameters and the pipeline."""
+"""A small project with one notebook and the parameters of the study, for the tests of stages and of the pipeline."""
 
 import os
+import shutil
 import subprocess
 import sys
 from unittest import mock
@@ -9,25 +10,17 @@ import nbformat
 import pytest
 from nbformat import v4
 
-PARAMETERS = """dataset = "clips"
+from glscl.study.parameters import load_params
+from tests import ROOT
+
+PARAMS = load_params(ROOT)
+PARAMETERS = f"""dataset = "stories"
 method = "glscl"
 head = ""
-train = {"lr": 0.1, "epochs": 1}  # of AdamW
-inputs = {"frames": 12}"""
+model = {{}}
+train = {PARAMS["train"]}
+inputs = {PARAMS["datasets"]["stories"]["inputs"]}"""
 REPORT = "import json, os\njson.dump([train, inputs, method, os.getcwd()], open(f'seen-{dataset}-{method}.json', 'w'))"
-PARAMS = """
-seed: 3
-study: {datasets: [scenes, clips]}
-profiles:
-  quick: {train: {}}
-train: {lr: 1e-4, epochs: 2}
-datasets:
-  scenes: {inputs: {frames: 4}}
-  clips: {inputs: {frames: 8}}
-methods:
-  glscl: {head: glscl, train: {epochs: 3}}
-  mean: {head: mean_pooling, train: {}}
-"""
 DVC = f"""
 stages:
   prepare:
@@ -35,8 +28,8 @@ stages:
     deps: [params.yaml]
   train:
     matrix:
-      dataset: ${{study.datasets}}
-      method: [glscl, mean]
+      dataset: [scenes, stories]
+      method: [glscl, x_clip]
     cmd: {sys.executable} -m glscl.study.stage notebooks/train.ipynb dataset=${{item.dataset}} method=${{item.method}}
     params: [train, "datasets.${{item.dataset}}.inputs", "methods.${{item.method}}"]
     outs: ["seen-${{item.dataset}}-${{item.method}}.json": {{cache: false, persist: true}}]
@@ -48,7 +41,7 @@ def small(tmp_path, monkeypatch):
     """A project folder, as the current one, with notebooks/train.ipynb; small(code, ...) adds cells to it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(DVC)
 
     def write(*code):

@@ -20,6 +20,7 @@ from glscl.study.answers import (
     short_table,
     untrained,
 )
+from glscl.study.parameters import load_params
 from tests import ROOT
 from tests.study import made_up_profile as made_up
 
@@ -136,4 +137,4 @@ def test_every_question_has_its_notebook_and_stage():
 
 
 def test_every_method_of_the_study_has_a_name():
-    assert yaml.safe_load((ROOT / "params.yaml").read_text())["methods"].keys() <= NAMES.keys()
+    assert load_params(ROOT)["methods"].keys() <= NAMES.keys()

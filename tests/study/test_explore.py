@@ -15,6 +15,7 @@ from glscl.files import write_table
 from glscl.study import code, explore, explore_models
 from glscl.study.explore import Chosen
 from glscl.study.explore_models import Opened
+from glscl.study.parameters import load_params
 from tests import ROOT
 from tests.study import made_up_explorer as made_up
 from tests.study.jupyter_lab import notebook
@@ -63,7 +64,7 @@ def table_of(texts: list[str]) -> pd.DataFrame:
 
 def test_a_finished_pipeline_misses_nothing_and_is_opened_first(project):
     assert explore.missing(chosen()) == ""
-    assert explore.first_finished(explore.read_params()) == ("quick", "facets")
+    assert explore.first_finished(load_params()) == ("quick", "facets")
 
 
 def test_what_is_missing_is_said_in_one_sentence_with_its_command(project, tmp_path):
@@ -88,13 +89,13 @@ def test_every_part_of_a_pipeline_is_looked_for(project, tmp_path, monkeypatch, 
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     said = explore.missing(chosen(dataset="facets"))
     assert said == f"{path} is not there yet; run `dvc repro evaluate@quick-features-facets`, which makes it."
-    assert explore.first_finished(explore.read_params()) == ("quick", "scenes")
+    assert explore.first_finished(load_params()) == ("quick", "scenes")
 
 
 @pytest.mark.parametrize("profile", ["quick", "full"])
 @pytest.mark.parametrize("dataset", ["facets", "scenes"])
 def test_the_command_names_a_stage_of_dvc_yaml(profile, dataset):
-    params = explore.read_params(ROOT)
+    params = load_params(ROOT)
     one = Chosen.of(params, profile, dataset)
     name, _, items = one.stage.partition("@")
     matrix = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][name]["matrix"]

@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
-from glscl.study import stage
-from tests.study.conftest import REPORT
+from glscl.study import code, pipeline, schema, stage
+from tests.study.conftest import DVC, PARAMS, REPORT
 
-OUTPUT = "work/notebooks/corpora/train-clips-glscl.ipynb"
-GIVEN = ["dataset=clips", "method=glscl"]
+INPUTS = PARAMS["datasets"]["stories"]["inputs"]
+OUTPUT = "work/notebooks/corpora/train-stories-glscl.ipynb"
+GIVEN = ["dataset=stories", "method=glscl"]
 
 
 @pytest.fixture
@@ -28,32 +30,36 @@ def run(capsys):
 def test_parameters_come_from_sections_and_the_command_line(small, run):
     root = small(REPORT)
     os.chdir("notebooks")
-    given = ["--sections", "train,datasets.clips.inputs", "train.lr=1e-7", "method=mean"]
+    given = ["--sections", "train,datasets.stories.inputs", "train.lr_new=1e-7", "method=x_clip"]
     assert stage.main(["train.ipynb", "--output", "../a.ipynb", *given]) == 0
-    seen = [{"lr": 1e-7, "epochs": 2}, {"frames": 8}, "mean", str(root)]
-    assert json.loads((root / "seen-clips-mean.json").read_text()) == seen
+    seen = [PARAMS["train"] | {"lr_new": 1e-7}, INPUTS, "x_clip", str(root)]
+    assert json.loads((root / "seen-stories-x_clip.json").read_text()) == seen
     assert (root / "a.ipynb").exists()
 
 
 def test_the_executed_notebook_is_named_after_profile_dataset_and_method(small, run):
     root = small()
-    assert run("train.lr=1e-7")[0] == 0
+    assert run("train.lr_new=1e-7")[0] == 0
     assert (root / OUTPUT).exists()
     parameters = json.loads((root / OUTPUT).with_suffix(".json").read_text())
-    assert parameters == {"dataset": "clips", "method": "glscl", "train": {"lr": 1e-7}}
-    names = {"profile": "full", "dataset": "clips", "method": "mean"}
+    assert parameters == {"dataset": "stories", "method": "glscl", "train": PARAMS["train"] | {"lr_new": 1e-7}}
+    names = {"profile": "full", "dataset": "stories", "method": "x_clip"}
     path = stage.executed_path(root, root / "notebooks/train.ipynb", names)
-    assert path == root / "work/notebooks/full/train-clips-mean.ipynb"
+    assert path == root / "work/notebooks/full/train-stories-x_clip.ipynb"
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["lrr=1"], ["lrr", "misspelt", "dataset, head, inputs, method, train"]),
-        (["train.lrr=1"], ["train", "misspelt", "epochs, lr", "lrr"]),
+        (["lrr=1"], ["lrr", "misspelt", "dataset, head, inputs, method, model, train"]),
+        (["train.lrr=1"], ["train", "misspelt", "epochs, ", "lrr"]),
         (["--sections", "train,datasets.sences"], ["sences", "params.yaml"]),
-        (["--sections", "seed"], ["seed", "misspelt"]),
+        (["--sections", "check"], ["check", "misspelt"]),
         (["lr"], ["key=value", "'lr'"]),
+        (["train.lr_new='1e-3'"], ["the command line: train.lr_new.0 should be a number", "write 1.0e-3"]),
+        (["train.epochs=0"], ["the command line: train: epochs must be", "at least 1"]),
+        (["inputs.backbone=frozn"], ["'frozn'; did you mean frozen?"]),
+        (["method=gslcl"], ["method must be one of", "glscl, got gslcl"]),
     ],
 )
 def test_wrong_parameters_stop_before_anything_runs(small, run, arguments, words):
@@ -63,13 +69,13 @@ def test_wrong_parameters_stop_before_anything_runs(small, run, arguments, words
     assert all(word in message for word in words), message
     assert message.count("\n") == 1
     assert not (root / "ran").exists()
-    assert not (root / "work").exists()
+    assert not (root / "work/notebooks").exists()
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("x = 1\nraise KeyError('no such clip')", ["KeyError", "no such clip", "train-clips-glscl.failed.ipynb"]),
+        ("x = 1\nraise KeyError('no such clip')", ["KeyError", "no such clip", "train-stories-glscl.failed.ipynb"]),
         ("import sys\nsys.exit(0)", ["sys.exit"]),
         ("import os\nos._exit(1)", ["kernel died"]),
     ],
@@ -86,15 +92,55 @@ def test_a_failure_keeps_what_ran_apart_from_the_output(small, run, code, words)
     assert not (root / "after").exists()
 
 
+def test_params_are_checked_again_only_after_a_change(small, monkeypatch):
+    root, checked = small(), []
+    monkeypatch.setattr(schema, "check", lambda params, stages: checked.append(params["train"]["epochs"]))
+    stage.require_valid_params(root)
+    stage.require_valid_params(root)
+    assert checked == [PARAMS["train"]["epochs"]]
+    apply_overrides(root / "params.yaml", ["train.epochs=3"])
+    stage.require_valid_params(root)
+    assert checked[1:] == [3]
+    (root / "dvc.yaml").write_text(DVC + "# another\n")
+    stage.require_valid_params(root)
+    assert checked[2:] == [3]
+
+
+def test_what_was_refused_is_refused_again(small):
+    root = small()
+    apply_overrides(root / "params.yaml", ["evaluate.bank_size=-1"])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^params.yaml: evaluate.bank_size should be at least 1, got -1"):
+            stage.require_valid_params(root)
+
+
+@pytest.mark.parametrize("module", [stage, pipeline, code], ids=lambda module: module.__name__)
+def test_a_wrong_value_stops_every_way_to_start(small, capsys, module):
+    root = small("open('ran', 'w')")
+    apply_overrides(root / "params.yaml", ["model.variant=relased"])
+    arguments = {stage: [["notebooks/train.ipynb", *GIVEN]], pipeline: [["quick"]], code: []}
+    assert module.main(*arguments[module]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: params.yaml: model: variant must be one of released, described, got 'relased'")
+    assert message.count("\n") == 1
+    assert {path.name for path in root.iterdir()} == {"notebooks", "params.yaml", "dvc.yaml"}
+
+
 @pytest.mark.slow
 def test_dvc_runs_matrix_stages(small):
     root = small(REPORT)
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True)
-    command = [sys.executable, "-m", "dvc", "repro", "train@clips-mean"]
+    command = [sys.executable, "-m", "dvc", "repro", "train@stories-x_clip"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "stage train@clips-mean took" in done.stdout
-    seen = [{"lr": 1e-4, "epochs": 2}, {"frames": 8}, "mean", str(root)]
-    assert json.loads((root / "seen-clips-mean.json").read_text()) == seen
+    assert "stage train@stories-x_clip took" in done.stdout
+    seen = [PARAMS["train"], INPUTS, "x_clip", str(root)]
+    assert json.loads((root / "seen-stories-x_clip.json").read_text()) == seen
     assert "didn't change" in subprocess.run(command, capture_output=True, text=True).stdout
+    (root / "seen-stories-x_clip.json").unlink()
+    apply_overrides(root / "params.yaml", ["profiles.full.losses.epochs=0"])  # as `dvc exp run -S` does
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "error: params.yaml: profiles.full.losses.epochs should be at least 1, got 0" in done.stderr
+    assert not (root / "seen-stories-x_clip.json").exists()

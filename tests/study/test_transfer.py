@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from glscl.data.dataset import PreparedCorpus
 from glscl.methods import METHODS
 from glscl.scoring import similarity_matrix
 from glscl.study import transfer
+from glscl.study.parameters import load_params
 from glscl.study.transfer import STARTS, UNTRAINED, Domain, Study, moved, train_on_few
 from glscl.training import runs
 from glscl.training.runs import train_seeds
@@ -251,7 +251,7 @@ def test_a_domain_has_as_many_tokens_as_its_features(near):
 
 @pytest.mark.parametrize("profile", ["quick", "full"])
 def test_every_shift_of_the_parameters_is_a_world(bundled, tmp_path, monkeypatch, profile):
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_params(ROOT)
     section = params["transfer"] | params["profiles"][profile]["transfer"] | {"heads": ["glscl"], "seeds": []}
     corpus, inputs = (params["datasets"]["facets"][name] for name in ("corpus", "inputs"))
     small = corpus | {"train": 4, "val": 2, "test": 6}
