@@ -5,6 +5,8 @@ The code is what the notebook can reach, and the stage depends on this file.
 python -m glscl.study.code
 """
 
+import hashlib
+import json
 import sys
 from itertools import chain
 from pathlib import Path
@@ -19,12 +21,20 @@ from glscl.study.stage import require_valid_params
 def write_hashes(root: Path) -> None:
     """Write work/code/<notebook>.txt for the notebook of every stage, and make the folders of trained models.
 
+    The file `notebooks.txt` beside them has a hash of what all notebooks say, without outputs and metadata.
+
     The names of these notebooks begin with a number; `explore` is no stage. The code that turns params.yaml into the
     parameters of a notebook counts as reached by all. The folders are there where nothing is trained too, as stages
     read them.
     """
     for notebook in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
         write_text(root / f"work/code/{notebook.stem}.txt", hash_of(notebook, "glscl.study.parameters") + "\n")
+    cells = [
+        [cell["cell_type"], "".join(cell["source"])]
+        for notebook in sorted((root / "notebooks").glob("*.ipynb"))
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    ]
+    write_text(root / "work/code/notebooks.txt", hashlib.sha256(json.dumps(cells).encode()).hexdigest() + "\n")
     params = load_params(root)
     for profile in params["profiles"]:
         for dataset in chain.from_iterable(params["study"].values()):

@@ -11,20 +11,58 @@ from typing import NamedTuple
 
 from glscl.report.page import facts_table
 
+BY_HAND = Path("work/by-hand")  # where a notebook that no stage runs finds the project, and writes
+STAGE = "GLSCL_STAGE"  # in the environment of a notebook that a stage runs
+
 
 def project_root(start: str | Path = ".") -> Path:
-    """The nearest folder at or above `start` that holds dvc.yaml. Raises FileNotFoundError where none does."""
+    """The nearest folder at or above `start` that holds dvc.yaml; in `BY_HAND` the project that it shows.
+
+    Raises FileNotFoundError where there is none.
+    """
     start = Path(start).resolve()
     if root := next((folder for folder in [start, *start.parents] if (folder / "dvc.yaml").is_file()), None):
-        return root
+        return (root / "dvc.yaml").resolve().parent
     raise FileNotFoundError(f"no folder at or above {start} holds dvc.yaml; start inside a checkout of the project")
 
 
-def enter_project() -> Path:
-    """Change to the project root and return it, so that a notebook opened from notebooks/ finds the same files."""
+def enter_project(writes: bool = True) -> Path:
+    """Change to the project root and return it, so that a notebook opened from notebooks/ finds the same files.
+
+    writes: whether the notebook does. If no stage runs it, as in Jupyter, it then enters `BY_HAND` instead, where it
+    finds what the stages made and what was written there before, and says so: results and models of stages stay.
+    """
     root = project_root()
+    if writes and STAGE not in os.environ:
+        print(f"No stage runs this notebook: it writes into {BY_HAND}/, and what stages made stays as it is.")
+        root = linked_project(root)
     os.chdir(root)
     return root
+
+
+def linked_project(root: Path) -> Path:
+    """`BY_HAND` of the project, brought up to date: links to all files of `work` and `results`, and to all else.
+
+    Files appear in one step here, which replaces a link and leaves its target alone. What was written there before is
+    kept instead of a link.
+    """
+    copy = root / BY_HAND
+    for link in copy.rglob("*"):
+        if link.is_symlink():
+            link.unlink()
+    written = ("work", "results", "reports")
+    linked = [path for path in root.iterdir() if path.name not in written and not path.name.startswith(".")]
+    for path in (*(root / "work").rglob("*"), *(root / "results").rglob("*")):
+        folders = path.relative_to(root).parent
+        unfinished = any(name.startswith(".") for name in folders.parts)
+        if path.is_file() and not unfinished and not folders.is_relative_to(BY_HAND):
+            linked.append(path)
+    for path in linked:
+        link = copy / path.relative_to(root)
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    return copy
 
 
 class Folders(NamedTuple):
@@ -52,9 +90,10 @@ class Folders(NamedTuple):
 
 def commit() -> str:
     """Commit of the project, with "+changes" where code, notebooks or parameters differ from it."""
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    root = project_root()
+    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True)
     sources = ["glscl", "notebooks", "params.yaml", "dvc.yaml", "requirements.lock"]
-    changed = subprocess.run(["git", "status", "--porcelain", "--", *sources], capture_output=True)
+    changed = subprocess.run(["git", "status", "--porcelain", "--", *sources], cwd=root, capture_output=True)
     return head.stdout.strip() + ("+changes" if changed.stdout else "") if head.returncode == 0 else "no commit"
 
 

@@ -28,9 +28,10 @@ from glscl.study.parameters import (
     resolve,
 )
 from glscl.study.progress import Progress
-from glscl.study.project import project_root
+from glscl.study.project import STAGE, project_root
 
 ENVIRONMENT = {
+    STAGE: "1",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow each other down on a shared machine
     "PLOTLY_RENDERER": "plotly_mimetype",
     "PYTHONHASHSEED": "0",

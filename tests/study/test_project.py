@@ -1,22 +1,53 @@
 """Root, commit and provenance of a project."""
 
+import json
 import os
+import shutil
 from unittest import mock
 
 import pytest
 
+from glscl.files import write_json, write_text
 from glscl.study import project
 from glscl.study.project import Folders
 
 
 def test_enter_project_finds_the_root_from_notebooks(small, monkeypatch, tmp_path_factory):
     root = small()
+    monkeypatch.setenv(project.STAGE, "1")
     os.chdir("notebooks")
     assert project.enter_project() == root
     assert os.getcwd() == str(root)
+    monkeypatch.delenv(project.STAGE)
+    assert project.enter_project(writes=False) == root
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     with pytest.raises(FileNotFoundError, match=r"dvc\.yaml"):
         project.enter_project()
+
+
+def test_a_notebook_that_no_stage_runs_leaves_the_files_of_stages_alone(small, capsys):
+    root = small()
+    made = {"results/quick/a.json": "{}", "work/quick/trained/b.txt": "b", "work/quick/c.csv": "c", "work/.plan/d": "d"}
+    for name, text in made.items():
+        write_text(root / name, text)
+    for visit in ("first", "second"):
+        inside = project.enter_project()
+        assert inside == root / project.BY_HAND == project.Path.cwd()
+        assert "writes into work/by-hand/" in capsys.readouterr().out
+        assert project.Path("notebooks/train.ipynb").is_file()
+        assert project.Path("work/quick/c.csv").read_text() == "c"
+        if visit == "second":  # what was written stays, and is read
+            assert json.loads(project.Path("results/quick/a.json").read_text()) == {"r1": 1}
+        write_json("results/quick/a.json", {"r1": 1})
+        shutil.rmtree("work/quick/trained")
+        write_text(project.Path("work/quick/trained/new.txt"), "new")
+    assert {name: (root / name).read_text() for name in made} == made
+    assert not (root / "work/quick/trained/new.txt").exists()
+    assert not (inside / "work/.plan").exists()
+    assert project.project_root() == root
+    (root / "work/quick/c.csv").unlink()
+    project.enter_project()
+    assert not os.path.lexists("work/quick/c.csv")
 
 
 def test_commit_tells_changed_code_from_changed_outputs(small, commit_all):

@@ -28,7 +28,7 @@ def run(capsys):
 
 
 def test_parameters_come_from_sections_and_the_command_line(small, run):
-    root = small(REPORT)
+    root = small("from glscl.study.project import enter_project\nenter_project()", REPORT)
     os.chdir("notebooks")
     given = ["--sections", "train,datasets.stories.inputs", "train.lr_new=1e-7", "method=x_clip"]
     assert stage.main(["train.ipynb", "--output", "../a.ipynb", *given]) == 0
