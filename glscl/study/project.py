@@ -26,14 +26,14 @@ def project_root(start: str | Path = ".") -> Path:
     raise FileNotFoundError(f"no folder at or above {start} holds dvc.yaml; start inside a checkout of the project")
 
 
-def enter_project(writes: bool = True) -> Path:
+def enter_project(scratch: bool = True) -> Path:
     """Change to the project root and return it, so that a notebook opened from notebooks/ finds the same files.
 
-    writes: whether the notebook does. If no stage runs it, as in Jupyter, it then enters `BY_HAND` instead, where it
-    finds what the stages made and what was written there before, and says so: results and models of stages stay.
+    scratch: where no stage runs the caller, as in Jupyter, enter `BY_HAND` instead, and say so. What stages made and
+    what was written there before is found there, and results and models of stages stay as they are.
     """
     root = project_root()
-    if writes and STAGE not in os.environ:
+    if scratch and STAGE not in os.environ:
         print(f"No stage runs this notebook: it writes into {BY_HAND}/, and what stages made stays as it is.")
         root = linked_project(root)
     os.chdir(root)

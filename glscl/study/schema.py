@@ -615,7 +615,8 @@ def _check_trainings(params: dict, stages: dict, profile: str) -> None:
             head = params["methods"][method]["head"]
             model = settings_of(head, found["model"])
             _require(_head_kind(head), model, params, *place, "model")
-            points = 2 * params["concepts"]["pairs"] * model.get("num_queries", GLSCLConfig.num_queries)
+            pairs = min(params["concepts"]["pairs"], params["datasets"][dataset]["corpus"].get("test", float("inf")))
+            points = 2 * pairs * model.get("num_queries", GLSCLConfig.num_queries)
             if method in own["concepts_of"] and params["concepts"]["perplexity"] >= points:
                 raise ValueError(
                     f"params.yaml: concepts.perplexity should be below the {points} points of the map, 2 x pairs x "

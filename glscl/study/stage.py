@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from glscl.code_hash import PACKAGE
-from glscl.files import write_json, write_text
+from glscl.files import write_json
 from glscl.study.parameters import (
     assigned,
     check_known,
@@ -55,7 +55,8 @@ def require_valid_params(root: Path) -> None:
         from glscl.study import schema
 
         schema.check(load_params(root), load_stages(root))
-        write_text(passed, state)
+        passed.parent.mkdir(parents=True, exist_ok=True)
+        passed.write_text(state)  # in place: processes of a launcher do so at once, and half of it is no state
 
 
 def require_valid_given(root: Path, parameters: dict, assignments: list[str]) -> None:

@@ -11,13 +11,16 @@ import sys
 from glscl.study.learning import learn
 from glscl.study.parameters import assigned, declared_by_stage, resolve
 from glscl.study.project import Folders, enter_project
+from glscl.study.stage import require_valid_given, require_valid_params
 
 
 def main(argv: list[str]) -> None:
     """Train the method that profile, dataset and method name. Raises ValueError where one of them is not given."""
-    root, items = enter_project(), assigned({}, argv)
+    root, items = enter_project(scratch=False), assigned({}, argv)
     if absent := sorted({"profile", "dataset", "method"} - items.keys()):
         raise ValueError(f"expected profile=..., dataset=... and method=..., got no {absent[0]}; give all three.")
+    require_valid_params(root)
+    require_valid_given(root, items, argv)
     parameters = resolve(declared_by_stage(root, "train", items))
     folders = Folders.of(items["profile"], items["dataset"])
     trained, start = folders.work / "train", parameters.get("start")

@@ -19,7 +19,7 @@ def test_enter_project_finds_the_root_from_notebooks(small, monkeypatch, tmp_pat
     assert project.enter_project() == root
     assert os.getcwd() == str(root)
     monkeypatch.delenv(project.STAGE)
-    assert project.enter_project(writes=False) == root
+    assert project.enter_project(scratch=False) == root
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     with pytest.raises(FileNotFoundError, match=r"dvc\.yaml"):
         project.enter_project()
