@@ -1,6 +1,15 @@
 """Sections of params.yaml as parameters: which value replaces which, and what is refused."""
 
+import copy
+import re
+import shutil
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+
 import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import modify_yaml
 
 from glscl.study import parameters
 from tests import ROOT
@@ -135,3 +144,51 @@ def test_a_file_that_is_no_yaml_is_refused_with_the_line(tmp_path, broken):
 def test_defaults_are_the_literals_of_the_parameters_cell(small):
     root = small()
     assert parameters.defaults(root / "notebooks/train.ipynb")["train"] == PARAMS["train"]
+
+
+def leaves(entry, *place):
+    """Place and value of everything that is no mapping."""
+    for key, value in entry.items():
+        yield from leaves(value, *place, key) if isinstance(value, dict) and value else [((*place, key), value)]
+
+
+def set_all(path, values):
+    """Write values into params.yaml as `dvc exp run -S` does, which sets every one of the file anew."""
+    with modify_yaml(path) as data:
+        for place, value in values:
+            reduce(getitem, place[:-1], data)[place[-1]] = copy.deepcopy(value)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A copy of params.yaml."""
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def test_setting_any_value_to_itself_changes_no_byte(written):
+    set_all(written, leaves(PARAMS))
+    same = written.read_text() == (ROOT / "params.yaml").read_text()
+    assert same, f"copy {written} over params.yaml, which DVC would write so, and mind that no comment follows a list"
+    apply_overrides(written, ["train.lr_new=[3e-4,1e-3,3e-3,1e-2]", "train.keep_epochs=false", "train.lr_scale=null"])
+    assert written.read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_every_list_can_be_emptied_and_filled_again(written):
+    lists = [(place, value) for place, value in leaves(PARAMS) if isinstance(value, list)]
+    assert len(lists) > 100
+    set_all(written, [(place, []) for place, _ in lists])
+    assert all(reduce(getitem, place, parameters.load_params(written.parent)) == [] for place, _ in lists)
+    set_all(written, lists)
+    assert written.read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_a_changed_value_changes_one_line(written):
+    before = written.read_text().splitlines()
+    apply_overrides(written, ["evaluate.bank_size=300"])
+    after = written.read_text().splitlines()
+    assert [line for line, was in zip(after, before, strict=True) if line != was] == ["  bank_size: 300"]
+
+
+def test_comments_of_params_stand_on_lines_of_their_own():
+    behind = [line for line in (ROOT / "params.yaml").read_text().splitlines() if re.search(r"\S.*\s#", line)]
+    assert [line for line in behind if not line.lstrip().startswith("#")] == []
