@@ -131,13 +131,13 @@ def at_least(name: str, value: float, low: float) -> None:
 def one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise a ValueError that lists what is known if value is not."""
     if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}.")
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{nearest(value, known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The remedy at the end of a message: the known name most like this one, if any is."""
+    """The end of a message, the remedy: the known name most like this one, if any is."""
     found = difflib.get_close_matches(str(name), map(str, known), 1)
-    return f"; did you mean {found[0]}?" if found else "; correct the spelling"
+    return f"; did you mean {found[0]}?" if found else "; correct the spelling."
 
 
 # Width, depth and frame size of a CLIP that is trained from random weights on a few hundred videos.

@@ -95,6 +95,8 @@ class Facets:
                     f"{name} must be from {low} to {high} here, got {getattr(self, name)}; correct it in params.yaml."
                 )
         at_least("logit_scale", self.logit_scale, 1)
+        if self.wording > 1:
+            raise ValueError(f"wording must be 0 or 1, got {self.wording}; correct it in params.yaml.")
         for name in ("alignment", "look"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}; correct it in params.yaml.")

@@ -61,8 +61,8 @@ WANTED = {  # what pydantic asks for, by the kind of its errors; names in braces
     "string_pattern_mismatch": "a name of letters, digits and _ (of a world spaces too)",
     "string_too_short": "a text that is not empty",
     "string_type": "a text",
-    "too_long": "of {max_length} entries or fewer",
-    "too_short": "of {min_length} entries or more",
+    "too_long": "of length {max_length} or less",
+    "too_short": "of length {min_length} or more",
     "tuple_type": "a list",
 }
 
@@ -82,7 +82,7 @@ class Section(BaseModel):
         for name in given if isinstance(given, dict) else ():
             if name not in cls.model_fields:
                 names = f"it has {', '.join(cls.model_fields)}{nearest(name, cls.model_fields)}"
-                raise _refused(f"has no {_written(name)}; {names}.")
+                raise _refused(f"has no {_written(name)}; {names}")
         return given
 
 
@@ -114,7 +114,7 @@ def _entry_of(section: str):
     def known(name: str, info: ValidationInfo) -> str:
         names = info.context[section]
         if names and name not in names:
-            raise _refused(f"must be one of {', '.join(names)}, got {_written(name)}{nearest(name, names)}.")
+            raise _refused(f"must be one of {', '.join(names)}, got {_written(name)}{nearest(name, names)}")
         return name
 
     return Annotated[str, AfterValidator(known)]
@@ -458,7 +458,7 @@ def check(params: dict, stages: dict) -> None:
         if dataset not in CORPORA or dataset in features:
             raise ValueError(
                 f"params.yaml: study.videos must name corpora of videos, {', '.join(CORPORA)}, got {dataset}"
-                f"{nearest(dataset, CORPORA)}."
+                f"{nearest(dataset, CORPORA)}"
             )
     for dataset in features:
         corpus, inputs = (params["datasets"][dataset][part] for part in ("corpus", "inputs"))
@@ -487,7 +487,7 @@ def check_given(params: dict, parameters: dict, names: Iterable[str]) -> None:
 
 def _require(kind, value, params: dict, *place: str, file: str = "params.yaml") -> None:
     sections = {name: params.get(name) for name in ("methods", "datasets", "profiles")}
-    names = {name: list(section) if isinstance(section, dict) else [] for name, section in sections.items()}
+    names = {name: [*map(str, section)] if isinstance(section, dict) else [] for name, section in sections.items()}
     try:
         _adapter(kind).validate_python(value, context=names)
     except ValidationError as errors:
@@ -509,20 +509,20 @@ def _sentence(error: dict, place: tuple[str, ...]) -> str:
     if kind == "missing" and isinstance(last, str):
         return f"{'.'.join(owner) or 'the file'} lacks {last}; add it."
     if kind == "missing":  # of a list of a known length
-        key, wanted = ".".join(map(str, owner)), f"of {last + 1} entries or more"
+        key, wanted = ".".join(map(str, owner)), f"of length {last + 1} or more"
     else:
-        wanted = WANTED.get(kind, "other").format(**error.get("ctx", {}))
-    return f"{key} should be {wanted}, got {_written(given)}{_remedy(kind, given, wanted)}."
+        wanted = WANTED.get(kind, "another value").format(**error.get("ctx", {}))
+    return f"{key} should be {wanted}, got {_written(given)}{_remedy(kind, given, wanted)}"
 
 
 def _remedy(kind: str, given, wanted: str) -> str:
     """What to write instead: YAML reads 1e-3 in some readers, and "1e-3" and `no` in all, as text."""
     if kind == "bool_type":
-        return "; write true or false, without quotes"
+        return "; write true or false, without quotes."
     if kind in ("float_type", "int_type") and isinstance(given, str) and NUMBER.fullmatch(given):
         mantissa, e, exponent = given.lower().partition("e")
-        return f"; write {mantissa}{'.0' if e and '.' not in mantissa else ''}{e}{exponent}, without quotes"
-    return nearest(given, re.findall(r"'(.+?)'", wanted)) if kind == "literal_error" else "; correct it"
+        return f"; write {mantissa}{'.0' if e and '.' not in mantissa else ''}{e}{exponent}, without quotes."
+    return nearest(given, re.findall(r"'(.+?)'", wanted)) if kind == "literal_error" else "; correct it."
 
 
 def _replacing(params: dict) -> Iterable[tuple[tuple[str, ...], type[Section], dict, dict]]:
@@ -654,5 +654,5 @@ def _among(known: list, of: str, given: list, profile: str, key: str) -> None:
     if absent := [name for name in given if name not in known]:
         raise ValueError(
             f"params.yaml: {key} of the profile {profile} must be among {of}, {', '.join(map(str, known)) or 'none'}, "
-            f"got {absent[0]}{nearest(absent[0], known)}."
+            f"got {absent[0]}{nearest(absent[0], known)}"
         )

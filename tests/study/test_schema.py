@@ -67,12 +67,13 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("worlds.changed.no order told.training", {"lr_scal": 1}, "did you mean lr_scale?"),
     ("transfer.shifts.look.lok", 0.5, "did you mean look?"),
     (1, {}, "1; it has study"),
+    ("methods", {1: PARAMS["methods"]["glscl"]}, "methods.1 should be a text, got 1|must be one of 1, got"),
     # whole sections
     ("study", None, "a mapping, got null"),
     ("study", [], r"a mapping, got \[\]"),
     ("train", "fast", 'a mapping, got "fast"'),
     ("datasets", [], r"a mapping, got \[\]"),
-    ("methods", {}, "of 1 entries or more"),
+    ("methods", {}, "of length 1 or more"),
     ("datasets.stories", None, "a mapping, got null"),
     ("datasets.scenes.train", None, "a mapping, got null"),
     ("methods.glscl", None, "a mapping, got null"),
@@ -87,7 +88,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("model.reads_words", "yes", "true or false"),
     ("train.lr_new", "1e-3", r'train.lr_new\S* should be a number, got "1e-3"; write 1.0e-3, without quotes'),
     ("train.lr_new", [1e-3, "3E-3"], "write 3.0e-3"),
-    ("train.lr_new", [], "of 1 entries or more"),
+    ("train.lr_new", [], "of length 1 or more"),
     ("train.lr_new", 0, "above 0"),
     ("train.lr_new", True, "a number, got true"),
     ("train.lr_clip", "1e-7", "write 1.0e-7"),
@@ -102,7 +103,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("train.batch_size", 1, "at least 2, got 1"),
     ("train.warmup", 1.0, "below 1"),
     ("train.betas", 0.9, "a list, got 0.9"),
-    ("train.betas", [0.9], "of 2 entries or more"),
+    ("train.betas", [0.9], "of length 2 or more"),
     ("train.betas", [0.9, 1.2], "below 1"),
     ("train.optimizer", "sgd", "adamw, released, got 'sgd'"),
     ("train.compile", "yes", "true or false"),
@@ -131,14 +132,14 @@ REFUSED = [  # key, value, what the sentence says beside the key
     (f"{QUICK}.features.seeds", ["a"], 'a whole number, got "a"'),
     (f"{QUICK}.features.seeds", [2**64], "below 4294967296"),
     (f"{QUICK}.features.seeds", [True], "a whole number, got true"),
-    (f"{QUICK}.features.seeds", [], "of 1 entries or more"),
+    (f"{QUICK}.features.seeds", [], "of length 1 or more"),
     (f"{QUICK}.features.seeds", [0, 0], "each once, got 0 twice"),
     (f"{QUICK}.features.methods", ["glscl", "glscl"], 'each once, got "glscl" twice'),
     (f"{QUICK}.features.methods", ["gslcl"], 'got "gslcl"; did you mean glscl?'),
     (f"{QUICK}.features.methods", "glscl", 'a list, got "glscl"'),
     (f"{QUICK}.features.methods", None, "a list, got null"),
     (f"{QUICK}.features.concepts_of", ["x_clip"], "one of 'glscl'"),
-    ("losses.seeds", [0], "of 2 entries or more"),
+    ("losses.seeds", [0], "of length 2 or more"),
     ("study.videos", ["nope"], 'got "nope"'),
     ("study.videos", ["facets"], "corpora of videos"),
     ("study.features", ["facets", "facets"], "each once"),
@@ -156,6 +157,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("datasets.facets.inputs.words", 12, "inputs of a corpus of features must be"),
     ("datasets.facets.corpus.concepts", 4, "from 1 to 3 here, got 4"),
     ("datasets.facets.corpus.noise", -1, "at least 0"),
+    ("datasets.facets.corpus.wording", 2, "0 or 1, got 2"),
     ("datasets.facets.corpus.train", 10.0, "a whole number"),
     ("check.max_missing", -1, "at least 0, got -1"),
     ("prepare.sampling", "unifrom", "uniform, head, fps, got 'unifrom'"),
@@ -176,7 +178,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("search.gallery", 0, "at least 1"),
     (f"{QUICK}.search.gallery", 2.5, "a whole number"),
     ("search.embed_mb", -1, "at least 0"),
-    ("costs.galleries", [], "of 1 entries or more"),
+    ("costs.galleries", [], "of length 1 or more"),
     ("costs.galleries", [100, 10], "must rise"),
     (f"{QUICK}.costs.blocks", 0, "at least 1, got 0"),
     ("costs.sizes", ["long"], "begin with short"),
@@ -203,7 +205,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     ("transfer.few_shot_videos", 0, "at least 1"),
     ("methods.cross_encoder_temporal.start", "nope", 'got "nope"'),
     ("methods.glscl.start", "x_clip", "put it into rerankers"),
-    ("profiles", {}, "of 1 entries or more"),
+    ("profiles", {}, "of length 1 or more"),
     ("profiles.a/b", PARAMS["profiles"]["quick"], "a name of letters"),
 ]
 
@@ -212,6 +214,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
 def test_a_wrong_value_is_refused_in_one_sentence_with_its_key(key, value, words):
     said = message(key, value)
     assert said.startswith("params.yaml: ")
+    assert not re.search(r"[.?][.?]$", said), said
     assert "\n" not in said
     assert re.search(words, said), said
     last = str(key).split(".")[-1]
