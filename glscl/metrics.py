@@ -27,6 +27,16 @@ def ranks(scores, target, ties: str = "mid") -> np.ndarray:
     return above + {"mid": 0.5, "strict": 0, "pessimistic": 1}[ties] * tied
 
 
+def expected_recalls(scores, target, at: tuple[int, ...] = (1, 10)) -> dict[str, float]:
+    """Expected R@K, percent, when ties are broken at random: {"R@1": ..., "R@10": ...}; arguments as in `ranks`.
+
+    With b better items and e others that tie with the correct one, its place is one of b + 1 to b + e + 1, each as
+    likely as the others: a query counts (K - b) / (e + 1), at least 0 and at most 1.
+    """
+    better, tied = ranks(scores, target, "strict"), ranks(scores, target, "pessimistic")
+    return {f"R@{k}": 100 * float(np.clip((k - better) / (tied - better + 1), 0, 1).mean()) for k in at}
+
+
 def _checked(scores, target) -> tuple[np.ndarray, np.ndarray]:
     scores, target = np.asarray(scores), np.asarray(target)
     if scores.ndim != 2 or not scores.size:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glscl.metrics import per_query, ranks, retrieval_metrics
+from glscl.metrics import expected_recalls, per_query, ranks, retrieval_metrics
 from tests import REAL
 
 PUBLISHED = REAL / "similarity/msrvtt_video_matrix.npy"
@@ -38,6 +38,33 @@ def test_a_collapsed_model_scores_like_chance_under_mid_ranks():
     assert ranks(np.zeros((3, 41)), [0, 1, 40], "pessimistic").tolist() == [40, 40, 40]
     for items in (2, 3, 41):
         assert retrieval_metrics(np.zeros((items, items)), np.arange(items))["t2v"]["R@1"] == 0
+
+
+def test_expected_recalls_of_ties_in_closed_form():
+    for items in (2, 3, 41):
+        found = expected_recalls(np.zeros((items, items)), np.arange(items))
+        assert found == pytest.approx({"R@1": 100 / items, "R@10": 100 * min(10 / items, 1)})
+    two_of_three = np.array([[2.0, 2, 0], [2, 2, 0], [0, 0, 1]])
+    assert expected_recalls(two_of_three, [0, 1, 2])["R@1"] == pytest.approx(100 * (1 / 2 + 1 / 2 + 1) / 3)
+    behind = np.array([[1.0, 2, 1, 1, 0]])  # one better, two equal: place 2, 3 or 4
+    assert expected_recalls(behind, [0], (1, 2, 3, 4)) == pytest.approx(
+        {"R@1": 0, "R@2": 100 / 3, "R@3": 200 / 3, "R@4": 100}
+    )
+
+
+def test_expected_recalls_are_those_of_ties_broken_at_random():
+    rng = np.random.default_rng(0)
+    scores, target = rng.integers(0, 4, (200, 30)).astype(float), rng.integers(0, 30, 200)
+    draws = [ranks(scores + 0.5 * rng.random(scores.shape), target) for _ in range(300)]
+    for k in (1, 3, 10):
+        expected = expected_recalls(scores, target, (k,))[f"R@{k}"]
+        assert expected == pytest.approx(100 * np.mean(np.array(draws) < k), abs=0.5)
+
+
+def test_without_ties_expected_recalls_are_the_recalls():
+    scores = np.random.default_rng(1).normal(size=(20, 20))
+    found = retrieval_metrics(scores, np.arange(20))["t2v"]
+    assert expected_recalls(scores, np.arange(20), (1, 5, 10)) == {name: found[name] for name in ("R@1", "R@5", "R@10")}
 
 
 def test_swapping_directions_is_transposing():

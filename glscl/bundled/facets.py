@@ -34,7 +34,7 @@ from glscl.bundled.oracle import KINDS
 from glscl.config import at_least
 from glscl.data.processor import Processor
 from glscl.files import write_table
-from glscl.metrics import retrieval_metrics
+from glscl.metrics import expected_recalls
 
 NAMES = list(FACTORS)  # shape, colour, size, motion, background
 VALUES = [list(values) for values in FACTORS.values()]
@@ -368,15 +368,14 @@ class World(NamedTuple):
     def ceilings(self) -> dict[str, dict[str, float]]:
         """R@1 and R@10 (percent) on the test split of a matcher that knows every fact that pictures show.
 
-        Returns {kind: {"R@1", "R@10"}}.
+        Ties are broken at random, and the expected recalls are returned: {kind: {"R@1", "R@10"}}. With mid ranks a
+        matcher for which two videos are the same would find neither, and a head that guesses would stand above it.
+        One that also weighs in how many ways a video fits a text would find a little more: 1.2 points in the nearly
+        blind world of the full profile, less in its other worlds.
         """
         videos, texts = self.of("test")
         texts = texts._replace(told=texts.told & np.isin(NAMES, self.made.seen))
-        found = {}
-        for kind in KINDS:
-            recalls = retrieval_metrics(agreement(self.made, texts, videos, kind), texts.owner)["t2v"]
-            found[kind] = {name: recalls[name] for name in ("R@1", "R@10")}
-        return found
+        return {kind: expected_recalls(agreement(self.made, texts, videos, kind), texts.owner) for kind in KINDS}
 
     def captions(self) -> pd.DataFrame:
         """The table of texts: caption_id, video, text, split, told, and of twins the caption_id `of` the true text."""

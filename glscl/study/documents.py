@@ -73,7 +73,10 @@ def cost_ratios(study: Study) -> Drawing:
 def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
     """The figures of README by file, each with what it shows; one without results is left out."""
     drawn = {
-        "docs/accuracy.svg": (accuracy(study), "R@1 of every head, between untrained CLIP and what could be reached."),
+        "docs/accuracy.svg": (
+            accuracy(study),
+            "R@1 of every head, between untrained CLIP and what could be reached, ties at random.",
+        ),
         "docs/costs.svg": (cost_ratios(study), "What X-CLIP costs over GLSCL; the paper says 221 times."),
         "docs/settings.svg": (
             headline_figure(published(study.results / "published.csv")),

@@ -144,6 +144,17 @@ def spread(world: dict) -> float:
     return max(means) - min(means)
 
 
+def above_ceilings(results: dict) -> list[str]:
+    """Heads that are significantly above the highest ceiling of their world; empty unless a ceiling is wrong."""
+    return [
+        f"{name}: {head} has R@1 {row['mean']:.1f}, at least {row['low']:.1f}, above the ceiling of {highest:.1f}"
+        for name, world in results["worlds"].items()
+        for highest in [max(world["ceilings"].values())]
+        for head, row in world["heads"].items()
+        if row["low"] > highest
+    ]
+
+
 def answer(results: dict) -> str:
     """Where heads differ most and least, in one sentence."""
     worlds = results["worlds"]

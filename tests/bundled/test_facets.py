@@ -170,6 +170,25 @@ def test_ceilings_are_higher_for_a_matcher_that_knows_more():
     assert recalls[1] > recalls[0] + 20
 
 
+@pytest.mark.parametrize("changed", [{}, {"seen": ("colour", "background")}])
+def test_ceilings_are_what_guessing_among_equal_videos_finds(changed):
+    world = make(replace(MIXED, test=150, **changed))
+    videos, texts = world.of("test")
+    seen = texts._replace(told=texts.told & np.isin(facets.NAMES, world.made.seen))
+    for kind, found in world.ceilings().items():
+        # A text holds of its own video, so nothing is better: one of the videos of which it holds too is guessed.
+        fits = facets.agreement(world.made, seen, videos, kind) == seen.told.sum((1, 2))[:, None]
+        assert fits[np.arange(150), texts.owner].all()
+        assert found["R@1"] == pytest.approx(100 * np.mean(1 / fits.sum(1)))
+        assert found["R@10"] == pytest.approx(100 * np.mean(np.minimum(10 / fits.sum(1), 1)))
+
+
+def test_ceilings_of_videos_that_show_nothing_are_those_of_chance():
+    found = make(replace(SMALL, test=20, seen=())).ceilings()
+    for kind in facets.KINDS:
+        assert found[kind] == pytest.approx({"R@1": 5, "R@10": 50})
+
+
 def test_ceilings_count_only_what_pictures_show():
     all_seen, blind = (make(replace(SMALL, test=100, seen=seen)).ceilings() for seen in (facets.NAMES, ("colour",)))
     assert all_seen["ordered"]["R@1"] > 95

@@ -44,6 +44,14 @@ def test_recalls_spreads_and_differences_are_those_of_the_hits():
     assert len(worlds.minus_table(results)) == 2
 
 
+def test_a_head_that_is_significantly_above_the_ceiling_is_named():
+    hits = np.arange(400) % 4 == 0  # 25 %, of 400 texts: from 21 to 29
+    for ceiling, named in ((26.0, 0), (23.0, 0), (15.0, 1)):
+        results = worlds.results_of(study({"near": {}}), {"near": found({"glscl": [hits, hits]}, ordered=ceiling)})
+        assert len(worlds.above_ceilings(results)) == named
+    assert worlds.above_ceilings(results)[0].startswith("near: glscl has R@1 25.0, at least ")
+
+
 def test_with_one_head_there_is_nothing_to_compare():
     results = worlds.results_of(study({"near": {}}, ["glscl"]), {"near": found({"glscl": [[1, 0], [1, 1]]})})
     assert results["answer"] == "No two heads were trained in another world."
