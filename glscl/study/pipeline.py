@@ -3,12 +3,16 @@
 The whole of params.yaml is checked first.
 
 python -m glscl.study.pipeline quick
+
+Two stages run at once where there is no GPU: one reads, imports and writes while the other computes.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from glscl.study import verify
@@ -16,6 +20,9 @@ from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
 from glscl.study.stage import require_valid_params
+
+REPRO = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+ALONE = re.compile(r"(full_)?(costs|convergence)@")  # stages whose times are results
 
 
 def stages_of(root: Path, profile: str) -> list[str]:
@@ -28,9 +35,10 @@ def stages_of(root: Path, profile: str) -> list[str]:
     return [name for name in names if not any(re.search(rf"@{other}(-|$)", name) for other in others)]
 
 
-def out_of_date(root: Path, names: list[str]) -> list[str]:
-    """Those of the stages whose dependencies, parameters or outputs are not those of dvc.lock.
+def out_of_date(root: Path, names: list[str]) -> dict[str, set[str]]:
+    """Those of the stages that have to run, each with those of them that it reads from, in the order of dvc.yaml.
 
+    They are the stages whose dependencies, parameters or outputs are not those of dvc.lock, and what reads from these.
     Runs the stage `code` first where code or notebooks have changed: its hashes say which stages that concerns.
     """
     from dvc.repo import Repo
@@ -39,7 +47,42 @@ def out_of_date(root: Path, names: list[str]) -> list[str]:
         if "code" in names:
             repo.reproduce("code")
         with repo.lock:
-            return [stage.addressing for stage in repo.index.stages if stage.addressing in names and stage.changed()]
+            graph, stages = repo.index.graph, [stage for stage in repo.index.stages if stage.addressing in names]
+            reads = {stage.addressing: {of.addressing for of in graph.successors(stage)} for stage in stages}
+            found = {stage.addressing for stage in stages if stage.changed()}
+    while more := {name for name in reads if reads[name] & found} - found:
+        found |= more
+    return {name: reads[name] & found for name in reads if name in found}
+
+
+def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int:
+    """Run `command` + [stage] for every stage, once those that it waits for are done: 0, or the status of a failure.
+
+    waits: {stage: others}; of stages that could begin the first one does. At most `at_once` run at the same time, and
+    one of `ALONE` beside no other. After a failure those that run go on to their end, and none begins.
+    """
+    left, running, status = dict(waits), {}, 0
+    try:
+        while running or (left and not status):
+            ready = [name for name, others in left.items() if not others & (left.keys() | running.keys())]
+            for name in [] if status else ready:
+                alone = any(ALONE.match(one) for one in (name, *running))
+                if len(running) < (1 if alone else at_once):
+                    running[name] = subprocess.Popen([*command, name])
+                    del left[name]
+            time.sleep(0.1)
+            for name in [name for name, process in running.items() if process.poll() is not None]:
+                status = running.pop(name).returncode or status
+    finally:  # an interrupt reaches them too, and they end by themselves
+        for process in running.values():
+            process.wait()
+    return status
+
+
+def _at_once() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,11 +101,11 @@ def main(argv: list[str] | None = None) -> int:
     names = stages_of(root, profile)
     plan = out_of_date(root, names)
     if plan:
-        Progress.start(root, plan)
-        done = subprocess.run([sys.executable, "-m", "dvc", "repro", *names], cwd=root)
-        if done.returncode:
+        Progress.start(root, list(plan))
+        os.chdir(root)
+        if status := run_all(REPRO, plan, _at_once()):
             print("a stage failed; the same command goes on from there", file=sys.stderr)
-            return done.returncode
+            return status
     else:
         print(f"{profile}: all {len(names)} stages are up to date")
     print(f"the report: {root / 'reports' / profile / 'index.html'}")

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock
+
 from glscl.files import write_json
 
 TIMES = Path("results/measured/stages.json")  # seconds of each stage, where it last ran
@@ -13,6 +15,8 @@ PLAN = Path("work/.progress.json")
 
 class Progress(NamedTuple):
     """A run of the pipeline. plan: names of its stages, in order; began: by the clock; done: seconds by stage so far.
+
+    Stages may run at the same time, each in a process with a Progress of its own.
 
     usual: seconds of each stage where it last ran, maybe on another machine.
     """
@@ -38,14 +42,14 @@ class Progress(NamedTuple):
     def left(self) -> float | None:
         """Seconds that the rest takes if this machine goes on as fast as so far; None where no stage was timed before.
 
-        The speed is that of the stages done in this run, and that of the other machine before the first. A stage that
-        was never timed takes the mean of the others.
+        The speed is the time gone over what the stages done usually take, and that of the other machine before the
+        first. A stage that was never timed takes the mean of the others.
         """
         if not self.usual:
             return None
         mean = sum(self.usual.values()) / len(self.usual)
         known = {name: self.usual[name] for name in self.done if name in self.usual}
-        speed = sum(self.done[name] for name in known) / sum(known.values()) if known else 1.0
+        speed = (time.time() - self.began) / sum(known.values()) if known else 1.0
         return speed * sum(self.usual.get(name, mean) for name in self.plan if name not in self.done)
 
     def before(self, name: str) -> str:
@@ -61,8 +65,10 @@ class Progress(NamedTuple):
     def after(self, name: str, seconds: float) -> str:
         """Record that a stage took so long, and say it. A stage run by hand is not in the plan and is not recorded."""
         if name in self.plan:
-            self._replace(done=self.done | {name: seconds})._write()
-            write_json(self.root / TIMES, _read(self.root / TIMES) | {name: seconds}, digits=3)
+            with FileLock(self.root / PLAN.with_suffix(".lock")):
+                now = Progress.read(self.root)
+                now._replace(done=now.done | {name: seconds})._write()
+                write_json(self.root / TIMES, _read(self.root / TIMES) | {name: seconds}, digits=3)
         return f"stage {name} took {seconds:.0f} s"
 
     def _write(self) -> None:

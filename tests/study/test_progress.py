@@ -1,6 +1,7 @@
 """Which stage runs, and how long the rest will take."""
 
 import json
+import time
 
 import pytest
 
@@ -18,17 +19,27 @@ def root(tmp_path):
 def test_the_rest_is_scaled_by_the_speed_so_far(root):
     progress = Progress.start(root, ["a", "b", "c"])
     assert progress.left() == 90
-    progress.after("a", 30.0)  # three times as long as before
-    progress = Progress.read(root)
-    assert progress.left() == pytest.approx(3 * 80)
+    progress.after("a", 30.0)
     assert json.loads((root / TIMES).read_text()) == {"a": 30.0, "b": 20.0, "c": 60.0}
-    progress.after("b", 30.0)  # 60 s where 30 were usual
-    assert Progress.read(root).left() == pytest.approx(2 * 60)
+    gone = Progress.read(root)._replace(began=time.time() - 30)  # three times as long as before
+    assert gone.left() == pytest.approx(3 * 80, rel=0.01)
+    gone.after("b", 30.0)
+    gone = Progress.read(root)._replace(began=time.time() - 60)  # 60 s where 30 were usual
+    assert gone.left() == pytest.approx(2 * 60, rel=0.01)
+
+
+def test_stages_that_run_at_the_same_time_are_both_recorded(root):
+    Progress.start(root, ["a", "b", "c"])
+    one, other = Progress.read(root), Progress.read(root)
+    one.after("a", 1.0)
+    other.after("b", 2.0)
+    assert Progress.read(root).done == {"a": 1.0, "b": 2.0}
+    assert json.loads((root / TIMES).read_text()) == {"a": 1.0, "b": 2.0, "c": 60.0}
 
 
 def test_place_and_minutes_are_said(root):
     Progress.start(root, ["a", "b", "c"]).after("a", 10.0)
-    progress = Progress.read(root)
+    progress = Progress.read(root)._replace(began=time.time() - 10)
     assert progress.before("b") == "stage 2 of 3, b: less than a minute gone, about 1 minute left"
     assert progress.before("other") == "stage other"
 
