@@ -18,7 +18,9 @@ RERANKER = "cross_encoder_temporal"
 ON_VIDEOS = ["clip4clip_seqTransf", "glscl"]
 SMALL = {"scenes": {"train": 24, "val": 10, "test": 10}, "stories": {"train": 16, "val": 6, "test": 6}}
 
+# With pytest-xdist one process runs the whole pipeline and another one all other tests, each in a project of its own.
 pytestmark = pytest.mark.pipeline
+WHOLE, OTHERS = (pytest.mark.xdist_group(name) for name in ("whole", "others"))
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +85,17 @@ def run(root: Path, name: str, *assignments: str, dataset: str = "facets", metho
     return stage.main([str(root / notebook), *given, *assignments, "--sections", sections])
 
 
-@pytest.fixture(scope="module")
-def features(project):
-    """The corpus of features, its heads, and the costs, which stand in every report."""
-    assert run(project, "features") == 0
-    for method in [*METHODS, RERANKER]:
-        assert run(project, "train", method=method) == 0
-    assert run(project, "costs") == 0
-
-
 def found(project: Path, name: str, dataset: str = "facets") -> dict:
     """What a stage wrote."""
     return json.loads((project / f"results/quick/{dataset}/{name}.json").read_text())
 
 
-def test_the_whole_pipeline_on_small_corpora(project, features, tmp_path):
-    for name in ("evaluate", "concepts", "benchmarks", "worlds", "losses", "convergence", "transfer"):
+@WHOLE
+def test_the_whole_pipeline_on_small_corpora(project, tmp_path):
+    assert run(project, "features") == 0
+    for method in [*METHODS, RERANKER]:
+        assert run(project, "train", method=method) == 0
+    for name in ("costs", "evaluate", "concepts", "benchmarks", "worlds", "losses", "convergence", "transfer"):
         assert run(project, name) == 0, name
     for name in ("check", "prepare", "encode"):
         assert run(project, name, dataset="scenes") == 0
@@ -146,6 +143,7 @@ def test_the_whole_pipeline_on_small_corpora(project, features, tmp_path):
             assert len(browser.run("document.body.innerText")) > 400, page
 
 
+@OTHERS
 def test_transfer_from_clips_to_other_clips(project):
     for name in ("check", "prepare", "encode"):
         assert run(project, name, dataset="scenes") == 0
@@ -154,6 +152,7 @@ def test_transfer_from_clips_to_other_clips(project):
     assert set(found(project, "transfer", "scenes")["shifts"]) == {"stories"}
 
 
+@OTHERS
 @pytest.mark.parametrize("without", ["transfer.target=scenes", "inputs.backbone=finetuned", "transfer.heads=[]"])
 def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project, without):
     assert run(project, "transfer", without, dataset="scenes") == 0
@@ -162,6 +161,7 @@ def test_transfer_without_a_second_corpus_a_frozen_clip_or_heads_says_so(project
     assert transfer["shifts"] == {}
 
 
+@OTHERS
 def test_a_misspelt_parameter_is_refused_before_anything_runs(project, capsys):
     assert run(project, "prepare", "inputs.framse=3", dataset="scenes") == 1
     assert "framse" in capsys.readouterr().err
@@ -185,6 +185,7 @@ def broken(project):
     video.write_bytes(content)
 
 
+@OTHERS
 @pytest.mark.parametrize("kind", ["absent", "truncated", "zero bytes"])
 def test_a_bad_video_stops_the_first_stage_and_is_named(project, broken, capsys, kind):
     (project / "results/corpora/scenes/check.json").unlink(missing_ok=True)
@@ -197,6 +198,7 @@ def test_a_bad_video_stops_the_first_stage_and_is_named(project, broken, capsys,
     assert not (project / "results/corpora/scenes/check.json").exists()
 
 
+@OTHERS
 def test_names_that_do_not_match_are_explained(project, capsys):
     video = sorted((project / "data/scenes/videos").iterdir())[-1]
     renamed = video.rename(video.with_name(f"clip_{video.name}"))
@@ -208,6 +210,7 @@ def test_names_that_do_not_match_are_explained(project, capsys):
     assert f"{renamed.name} lies where {video.name} is expected" in error
 
 
+@OTHERS
 def test_a_missing_video_within_the_budget_is_counted(project, broken):
     video = broken("absent")
     for stage_name, name in (("check", "check"), ("prepare", "data")):
@@ -220,7 +223,8 @@ def test_a_missing_video_within_the_budget_is_counted(project, broken):
     assert video not in set(captions["video"])
 
 
-def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, features, capsys):
+@OTHERS
+def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, capsys):
     folder = project / "corpora/own"
     folder.mkdir(parents=True)
     captions = pd.read_csv(project / "data/scenes/captions.csv").query("split == 'test'").head(6)
@@ -232,11 +236,11 @@ def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, f
     params["study"] = {"features": [], "videos": ["own"]}
     params["costs"]["trained_on"] = "own"
     for profile in params["profiles"].values():
-        profile |= {"videos": untrained, "questions": []}
+        profile |= {"videos": untrained, "features": untrained, "questions": []}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
     assert run(project, "check", f"methods={ON_VIDEOS}".replace("'", ""), dataset="own") == 1
     assert "to []" in capsys.readouterr().err
-    for name in ("check", "prepare", "encode", "evaluate", "search", "benchmarks"):
+    for name in ("check", "prepare", "encode", "evaluate", "search", "benchmarks", "costs"):
         assert run(project, name, dataset="own") == 0, name
     for name in ("ledger", "report"):
         assert run(project, name) == 0

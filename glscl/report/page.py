@@ -133,5 +133,10 @@ def facts_table(facts: dict, summary: str = "What the numbers rest on") -> str:
 
 
 def significant(value: float) -> str:
-    """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862."""
+    """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862.
+
+    What is 0 to six decimals is 0.000000: a difference of 1e-9 is rounding.
+    """
+    if 0 < abs(value) < 0.5e-6:
+        return "0.000000"
     return f"{Decimal(f'{value:.3g}'):,f}"

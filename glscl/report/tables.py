@@ -172,11 +172,13 @@ HIGHER, LOWER = "\N{UPWARDS ARROW}", "\N{DOWNWARDS ARROW}"  # where better lies,
 def best(cells: pd.DataFrame) -> pd.DataFrame:
     """Which cells of `glscl.evaluation.results.shown` are the best of their column, among the trained rows; same shape.
 
-    Rows compare under the same temporal encoder; reference rows, such as chance or the oracle, have none and are never
-    best. Values that show the same digits are best together.
+    Rows compare under the same temporal encoder, and one alone with it is best of nothing; reference rows, such as
+    chance or the oracle, have none and are never best. Values that show the same digits are best together.
     """
     marks = pd.DataFrame(False, cells.index, cells.columns)
     for _, rows in cells[cells["temporal encoder"].notna()].groupby("temporal encoder"):
+        if len(rows) == 1:
+            continue
         for column in [name for name in cells if name.endswith((HIGHER, LOWER))]:
             values = rows[column].str.split(" ").str[0].astype(float)
             marks.loc[rows.index, column] = values == (values.max() if column.endswith(HIGHER) else values.min())

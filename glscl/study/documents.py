@@ -17,7 +17,18 @@ from glscl.report.figures.overview import TITLE, counted, overview
 from glscl.report.figures.svg import Drawing
 from glscl.report.markdown import between, plain, table_markdown
 from glscl.report.tables import best, condition, deciding, turning, with_interval
-from glscl.study.answers import GALLERY, NAMES, Study, answers, main_table, points, query_macs, short_table, untrained
+from glscl.study.answers import (
+    GALLERY,
+    NAMES,
+    Study,
+    answers,
+    heads,
+    main_table,
+    points,
+    query_macs,
+    short_table,
+    untrained,
+)
 from glscl.study.loss_tables import headline_figure, rank_figure
 from glscl.study.measured_costs import ratio_bars
 from glscl.study.published import published
@@ -52,16 +63,25 @@ def accuracy(study: Study) -> Drawing:
     metrics, table = study.found("metrics", dataset), reported(study.table(dataset), "t2v")
     table = table[table["temporal_layers"].notna() | (table["method"] == ZERO_SHOT)].sort_values("R@1")
     rows = [
-        Row(_marked(row["method"], metrics), row["R@1"], row["R@1_low"], row["R@1_high"], row["method"] == "glscl")
+        Row(
+            _marked(study, row["method"], metrics),
+            row["R@1"],
+            row["R@1_low"],
+            row["R@1_high"],
+            row["method"] == "glscl",
+        )
         for _, row in table.iterrows()
     ]
     rows += [Row(name, metrics["ceilings"][kind]["R@1"]) for kind, name in CEILINGS.items() if metrics["ceilings"]]
     return intervals(f"text-to-video R@1 on {dataset}, %", rows)
 
 
-def _marked(method: str, metrics: dict) -> str:
+def _marked(study: Study, method: str, metrics: dict) -> str:
     name = NAMES.get(method, method)
-    return f"{name} (did not train)" if method in metrics["did_not_train"] else name
+    if method not in metrics["did_not_train"]:
+        return name
+    bare = heads(study)[method] == "mean_pooling" and metrics["temporal_layers"][method] == 0
+    return f"{name} ({'untrained' if bare else 'did not train'})"
 
 
 def cost_ratios(study: Study) -> Drawing:

@@ -114,9 +114,20 @@ def test_the_published_column_is_a_few_inner_products():
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(44_112.0, "44,100"), (0.008621, "0.00862"), (1.0, "1"), (3092, "3,090"), (0.0, "0")]
+    ("number", "text"),
+    [
+        (44_112.0, "44,100"),
+        (0.008621, "0.00862"),
+        (1.0, "1"),
+        (3092, "3,090"),
+        (0.0, "0"),
+        (-6.43e-5, "-0.0000643"),
+        (1.53e-9, "0.000000"),
+        (-1.88e-9, "0.000000"),
+        (6e-7, "0.0000006"),
+    ],
 )
-def test_numbers_are_never_powers(number, text):
+def test_numbers_are_never_powers_nor_long(number, text):
     assert significant(number) == text
 
 

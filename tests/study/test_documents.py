@@ -55,6 +55,16 @@ def test_the_readme_has_answers_verdicts_figures_and_a_short_table(project):
     assert "temporal encoder |" not in text
 
 
+@pytest.mark.parametrize(("layers", "said"), [(2, "did not train"), (0, "untrained")])
+def test_a_head_that_is_not_above_its_control_is_marked(project, layers, said):
+    file = project / "results/full/scenes/metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["did_not_train"] = ["clip4clip_seqTransf"]
+    metrics["temporal_layers"]["clip4clip_seqTransf"] = layers
+    made_up.write(file, metrics)
+    assert f"CLIP4Clip ({said})" in documents.documents(project)["docs/accuracy.svg"]
+
+
 def test_the_size_of_the_corpus_is_said_once(project):
     made = documents.documents(project)
     assert made[documents.README].count("1,000 texts") == 1

@@ -1,5 +1,7 @@
 """The figure of the worlds page: R@1 of every head in every world, between untrained CLIP and the ceilings."""
 
+from textwrap import fill
+
 import plotly.graph_objects as go
 
 from glscl.report.figures.common import MUTED, PALETTE, TEMPLATE
@@ -34,5 +36,8 @@ def worlds(found: dict[str, dict]) -> go.Figure:
         style = {"symbol": symbol, "size": 12, "color": MUTED, "line": {"width": 3, "color": MUTED}}
         figure.add_scatter(x=names, y=values, mode="markers", name=name, marker=style)
     figure.update_yaxes(title_text="text-to-video R@1, %", range=[0, 102])
-    legend = {"orientation": "h", "y": -0.2, "yanchor": "top"}
-    return figure.update_layout(template=TEMPLATE, height=460, margin_t=20, barmode="group", legend=legend)
+    figure.update_xaxes(
+        automargin=True, tickvals=names, ticktext=[fill(name, 16).replace("\n", "<br>") for name in names]
+    )
+    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    return figure.update_layout(template=TEMPLATE, height=460, margin_t=70, barmode="group", legend=legend)
