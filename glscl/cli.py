@@ -1,4 +1,4 @@
-"""The command `glscl`: index a folder of videos, search it, and say what an index holds."""
+"""The command `glscl`: index a folder of videos, publish it in Milvus, search it, and say what an index holds."""
 
 import argparse
 import html
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was indexed so far is kept, and the same command goes on from there.", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"glscl: {error}", file=sys.stderr)
         return 1
     return 0
@@ -54,18 +54,37 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--frames", type=int, default=12, help="per video, where the model is a plain CLIP (default 12)")
     one.add_argument("--prune", action="store_true", help="drop files that lie in the folders no more")
 
+    one.add_argument("--shard", type=share, default=(1, 1), metavar="N/M", help="only the Nth of M shares of the files")
+
+    one = command(publish, "Make Milvus have what indexes have; what it has already is not sent again.")
+    one.add_argument("indexes", nargs="+", metavar="INDEX")
+    one.add_argument("--to", required=True, metavar="ADDRESS", help="http://host:19530, or a file that ends in .db")
+    one.add_argument("--model", help="where the model lies that made the indexes, if it was moved")
+
     one = command(search, "The best videos for each sentence.")
-    one.add_argument("index", metavar="INDEX")
+    one.add_argument("index", metavar="INDEX", help="folder of an index, or an address that it was published at")
     one.add_argument("sentences", nargs="+", metavar="SENTENCE")
     one.add_argument("-k", type=int, default=10, help="videos per sentence (default 10)")
     one.add_argument("--model", help="where the model lies that made the index, if it was moved")
+    one.add_argument("--candidates", type=int, default=0, metavar="N", help="score N videos that a first stage finds")
+    one.add_argument("--folder", help="only videos in this folder and its sub-folders")
+    one.add_argument("--shortest", type=float, metavar="SECONDS", help="only videos of at least this duration")
+    one.add_argument("--longest", type=float, metavar="SECONDS", help="only videos of at most this duration")
+    one.add_argument("--since", metavar="DATE", help="only files changed on that day or later, like 2026-01-31")
+    one.add_argument("--before", metavar="DATE", help="only files changed before that day")
     one.add_argument("--html", type=Path, metavar="PAGE", help="write a page that plays the clips, without a network")
     one.add_argument("--json", action="store_true", help="print JSON instead of lines")
 
     one = command(info, "What an index holds.")
-    one.add_argument("index", metavar="INDEX")
+    one.add_argument("index", metavar="INDEX", help="folder of an index, or an address that it was published at")
     one.add_argument("--json", action="store_true", help="print JSON, with an entry for every file")
     return whole
+
+
+def share(text: str) -> tuple[int, int]:
+    """(3, 16) of 3/16."""
+    part, _, parts = text.partition("/")
+    return int(part), int(parts)
 
 
 def index(arguments: argparse.Namespace) -> None:
@@ -79,7 +98,7 @@ def index(arguments: argparse.Namespace) -> None:
         retriever.save(arguments.index)
     if note := note_of(retriever):
         print(note, file=sys.stderr)
-    changes = retriever.index(arguments.videos, arguments.prune)
+    changes = retriever.index(arguments.videos, arguments.prune, arguments.shard)
     gone = f"{changes.gone} gone"
     if changes.gone:
         gone += " and dropped" if arguments.prune else " but kept (--prune drops them)"
@@ -89,11 +108,22 @@ def index(arguments: argparse.Namespace) -> None:
     )
 
 
+def publish(arguments: argparse.Namespace) -> None:
+    """`glscl publish`."""
+    for folder in arguments.indexes:
+        retriever = glscl.Retriever.load(folder, arguments.model)
+        done = retriever.publish(arguments.to)
+        print(f"{folder}: {done.written} written, {done.unchanged} unchanged, {done.dropped} dropped at {arguments.to}")
+
+
 def search(arguments: argparse.Namespace) -> None:
     """`glscl search`."""
+    from glscl.video_index import Filter
+
     retriever = glscl.Retriever.load(arguments.index, arguments.model)
     sentences = list(dict.fromkeys(arguments.sentences))
-    found = dict(zip(sentences, retriever.search(sentences, arguments.k), strict=True))
+    where = Filter(*(getattr(arguments, name) for name in Filter._fields))
+    found = dict(zip(sentences, retriever.search(sentences, arguments.k, where, arguments.candidates), strict=True))
     if arguments.json:
         as_text = {s: [{"file": str(path), "score": score} for path, score in hits] for s, hits in found.items()}
         print(json.dumps(as_text, indent=2, ensure_ascii=False))
@@ -109,8 +139,14 @@ def search(arguments: argparse.Namespace) -> None:
 
 def info(arguments: argparse.Namespace) -> None:
     """`glscl info`."""
-    from glscl.video_index import VideoIndex
+    from glscl.video_index import VideoIndex, is_address
 
+    if is_address(arguments.index):
+        from glscl.milvus_index import MilvusIndex
+
+        published = MilvusIndex.open(arguments.index)
+        print(json.dumps({"videos": len(published), "about": published.about()}, indent=2))
+        return
     index = VideoIndex.open(arguments.index)
     entries, about = list(index.entries()), index.about()
     unreadable = [entry.reason for entry in entries if entry.reason]

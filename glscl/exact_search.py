@@ -83,9 +83,9 @@ def encode(head: MatchingHead, videos) -> Codes:
         concepts = vectors.new_zeros(len(vectors), 1)
     else:
         raise ValueError(f"exact search bounds the scores of GLSCL and mean pooling, got a {type(head).__name__}.")
-    directions = _directions(concepts)
-    inside = concepts @ directions
-    outside = (concepts - inside @ directions.T).norm(dim=1, keepdim=True)
+    kept = directions(concepts, DIRECTIONS)
+    inside = concepts @ kept
+    outside = (concepts - inside @ kept.T).norm(dim=1, keepdim=True)
     codes, steps, errors = zip(*map(_rounded, (vectors, inside[owner])), strict=True)
     lengths, length_steps = _rounded_up(torch.cat([outside[owner], *errors], 1))
     rows = _padded(torch.cat([*codes, lengths], 1)).numpy()
@@ -93,7 +93,7 @@ def encode(head: MatchingHead, videos) -> Codes:
     index = faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     index.add(rows)
     steps = _padded(torch.cat([*steps, length_steps])).numpy()
-    return Codes(index, owner.numpy(), always.numpy(), steps, directions)
+    return Codes(index, owner.numpy(), always.numpy(), steps, kept)
 
 
 def queries(head: MatchingHead, texts, codes: Codes) -> np.ndarray:
@@ -219,12 +219,12 @@ def least_norm(gram: Tensor, mask: Tensor) -> Tensor:
     return bound.sqrt() * (1 - ROUNDING)
 
 
-def _directions(concepts: Tensor) -> Tensor:
-    """Orthonormal directions that hold most of the concepts (videos, numbers): (numbers, directions)."""
-    count = min(DIRECTIONS, *concepts.shape)
+def directions(vectors: Tensor, count: int) -> Tensor:
+    """At most `count` orthonormal directions that hold most of some vectors (vectors, numbers): (numbers, count)."""
+    count = min(count, *vectors.shape)
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return torch.linalg.qr(torch.pca_lowrank(concepts, count, center=False)[2])[0]
+        return torch.linalg.qr(torch.pca_lowrank(vectors, count, center=False)[2])[0]
 
 
 def _padded(numbers: Tensor) -> Tensor:

@@ -4,8 +4,10 @@ import hashlib
 import os
 import time
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from operator import index as whole_number
 from pathlib import Path
@@ -17,22 +19,26 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoConfig
 
-from glscl.base import RetrievalModel, joined, load_backbone
+from glscl.base import RetrievalModel, joined, load_backbone, take
 from glscl.config import at_least
 from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.data.processor import Processor
 from glscl.data.video_files import ENDINGS, files_under, is_video
+from glscl.first_stage import GROUPS, text_vectors, video_vectors
 from glscl.methods import METHODS
 from glscl.scoring import COLUMNS, encode_all, top_k
-from glscl.video_index import ROWS, Entry, Shard, VideoIndex
+from glscl.video_index import EVERYTHING, ROWS, WHOLE, Entry, Filter, Shard, VideoIndex, is_address
 
 try:
-    from glscl import exact_search
+    from glscl import approximate_search, exact_search
 except ImportError:  # FAISS is optional
-    exact_search = None
+    approximate_search = exact_search = None
 
 BATCH = 32  # videos that are decoded side by side and encoded together
 CODED = 1024  # videos of a shard from which codes are worth it
+LISTED = 2**15  # videos of an index from which a first stage is worth it
+BEHIND = 0.01  # of the videos may lack a vector of the first stage before it is brought up to date
+CANDIDATES = 500  # that Milvus is asked for
 EVERY = 30.0  # seconds after which a lasting index is written to the disk
 
 
@@ -73,6 +79,7 @@ class Retriever:
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
         self._index, self._opened = VideoIndex.in_memory(), Opened(None, [], {})
+        self._first_stage: tuple = (None, None)  # state of the index, and its lists
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
@@ -106,10 +113,10 @@ class Retriever:
     def load(cls, folder: str | Path, model: str | Path | None = None) -> "Retriever":
         """The index that `save` wrote, with the model that made it; `index` then keeps the folder up to date.
 
-        model: where that model lies now, if it was moved. Raises FileNotFoundError where there is no index, and
-        ValueError where it is damaged or another model made it.
+        folder: or an address of Milvus, which can be searched alone. model: where that model lies now, if it was moved.
+        Raises FileNotFoundError where there is no index, and ValueError where it is damaged or another model made it.
         """
-        index = VideoIndex.open(folder)
+        index = _milvus().open(str(folder)) if is_address(folder) else VideoIndex.open(folder)
         about = index.about()
         source = str(model or about["model"])
         if not source:
@@ -128,10 +135,32 @@ class Retriever:
 
         Raises ValueError where something else lies in the folder.
         """
+        self._index = self._own().copy_to(folder, self._about())
+
+    def publish(self, address: str):
+        """Make Milvus at an address have what is indexed here: `http://host:19530`, or a file that ends in .db.
+
+        What other indexes published there stays. Returns `glscl.milvus_index.Published`. Raises ValueError where
+        another model made it, or nobody answers.
+        """
+        if not is_address(address):
+            raise ValueError(f"an address is http://host:19530 or a file that ends in .db, got {address}; correct it.")
+        with closing(_milvus()(address)) as there:
+            return there.publish(
+                self._own(), self._about(), lambda found: video_vectors(self.model.head, self._embeddings(found))
+            )
+
+    def _about(self) -> dict:
+        """What embeddings are made with, as an index keeps it."""
         config = self.model.config
         about = {"model": self.source, "method": config.model_type, "fingerprint": self.fingerprint()}
-        about |= {"frames": config.frames, "words": self.processor.words, "size": self.processor.size}
-        self._index = self._index.copy_to(folder, about)
+        return about | {"frames": config.frames, "words": self.processor.words, "size": self.processor.size}
+
+    def _own(self) -> VideoIndex:
+        """The index in memory or in a folder. Raises ValueError where this retriever searches Milvus."""
+        if not isinstance(self._index, VideoIndex):
+            raise ValueError(f"{self._index.address} can only be searched; index into a folder, and publish that.")
+        return self._index
 
     def fingerprint(self) -> str:
         """Hash of what decides an embedding: weights, configuration, image settings and the number of words."""
@@ -148,16 +177,16 @@ class Retriever:
     @property
     def paths(self) -> list[Path]:
         """The files that are indexed."""
-        return [Path(entry.path) for entry in self._index.entries() if not entry.reason]
+        return [Path(entry.path) for entry in self._own().entries() if not entry.reason]
 
     @property
     def unreadable(self) -> dict[Path, str]:
         """The files that could not be read, each with the reason."""
-        return {Path(entry.path): entry.reason for entry in self._index.entries() if entry.reason}
+        return {Path(entry.path): entry.reason for entry in self._own().entries() if entry.reason}
 
     def entries(self) -> list[Entry]:
         """Every file that is known, with its size, time, hash and duration."""
-        return list(self._index.entries())
+        return list(self._own().entries())
 
     def embed_texts(self, sentences: list[str]):
         """Embeddings of sentences, for GLSCL `glscl.model.Texts`, on the CPU."""
@@ -174,22 +203,31 @@ class Retriever:
         starts = range(0, len(paths), BATCH)
         return joined([self._encode_frames(list(map(self._decode, paths[s : s + BATCH]))) for s in starts])
 
-    def index(self, videos: str | Path | Iterable[str | Path], prune: bool = False) -> Changes:
+    def index(
+        self, videos: str | Path | Iterable[str | Path], prune: bool = False, share: tuple[int, int] = (1, 1)
+    ) -> Changes:
         """Embed video files and add them to what `search` looks through; only what is new or has changed is read.
 
         videos: a file, a folder with all videos in it and its sub-folders, or several of these. Hidden files and
         folders are passed over. prune: drop indexed files under the given paths that lie there no more.
+        share: (3, 16) takes the third of 16 shares of the files, which sixteen machines can take at once; a file is in
+        the same share wherever it has the same path.
         A file that cannot be read is left out, named in a warning and kept in `unreadable`. A file that was only moved
         is known by its content. An index with a folder is written every half minute, so that a run that is stopped
         loses no more; the same call goes on. Raises VideoError where no file can be read, and ValueError without files.
         """
         given = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
         files = _files_of(given)
-        if not files:
+        part, parts = share
+        if not 1 <= part <= parts:
+            raise ValueError(f"a share must be from 1 to the number of shares, got {part} of {parts}; correct it.")
+        found = bool(files)
+        files = {file: None for file in files if zlib.crc32(os.fsencode(file)) % parts == part - 1}
+        if not found:
             raise ValueError(
                 f"expected at least one video file ({', '.join(ENDINGS[:5])} ...), got none; check {given}."
             )
-        with self._index.writing():
+        with self._own().writing():
             known = {entry.path: entry for entry in self._index.entries()}
             gone = {path for path in known if not os.path.exists(path) and _lies_in(path, given)}
             waiting = [file for file in files if file not in gone and not _unchanged(file, known.get(file))]
@@ -198,6 +236,7 @@ class Retriever:
                 self._index.drop(sorted(gone))
             self._index.tidy()
             self._add_codes()
+            self._add_lists()
         unreadable = [e.reason for e in self._index.entries() if e.reason and e.path in files]
         if unreadable:
             told = (
@@ -210,26 +249,58 @@ class Retriever:
         unchanged = len(files.keys() - gone) - len(waiting)
         return Changes(len(waiting) - updated, updated, unchanged, len(unreadable), len(gone))
 
-    def search(self, text: str | list[str], k: int = 5) -> list:
+    def search(self, text: str | list[str], k: int = 5, where: Filter = EVERYTHING, candidates: int = 0) -> list:
         """The k best indexed files for a sentence, best first, with their scores: [(path, score), ...].
 
-        Of several sentences a list of such lists. Fewer than k files are indexed: all of them. Raises ValueError at an
-        empty sentence, at k below 1, or where nothing is indexed.
+        Of several sentences a list of such lists. Fewer than k files are indexed, or pass the filter `where`: all of
+        them. candidates: how many videos a first stage leaves to be scored, see `glscl.first_stage`, which is faster in
+        a large index and can miss some; 0: the result is exact, except in Milvus, where it is `CANDIDATES`.
+        Raises ValueError at an empty sentence, at k below 1, at a negative number, or where nothing is indexed.
         """
         if not hasattr(k, "__index__"):
             raise ValueError(f"k must be a whole number, got {k!r}; say how many videos are wanted.")
         k = whole_number(k)
         at_least("k", k, 1)
+        at_least("candidates", candidates, 0)
         if not len(self._index):
             raise ValueError("nothing is indexed yet; call index with files or folders first.")
         sentences = [text] if isinstance(text, str) else list(text)
-        texts, (_, shards, codes) = self.embed_texts(sentences), self._open()
-        found = self._with_codes(texts, shards, codes, k) if codes else self._one_by_one(texts, shards, k)
-        results = [
+        texts = self.embed_texts(sentences)
+        search = self._in_folder if isinstance(self._index, VideoIndex) else self._in_milvus
+        results = search(texts, k, where, max(candidates, k) if candidates else 0)
+        return results[0] if isinstance(text, str) else results
+
+    def _in_folder(self, texts, k: int, where: Filter, candidates: int) -> list[list[tuple[Path, float]]]:
+        opened = self._open()
+        shards = opened.shards if where == EVERYTHING else list(self._index.shards(where))
+        lists = self._lists() if candidates else None
+        if lists:
+            parts = {shard.number: self._part(shard, None) for shard in shards}
+            hits = approximate_search.best(self.model.head, texts, parts, lists, k, candidates, where != EVERYTHING)
+            places = {number: place for place, number in enumerate(parts)}
+            found = [[(score, places[number], row) for (number, row), score in one.sorted()] for one in hits]
+        elif opened.codes:
+            parts = [self._part(shard, opened.codes.get(shard.number)) for shard in shards]
+            hits = exact_search.best(self.model.head, texts, parts, k)
+            found = [[(score, *place) for place, score in one.sorted()] for one in hits]
+        else:
+            found = self._one_by_one(texts, shards, k)
+        return [
             [(Path(path), score) for score, shard, row in hits for path in shards[shard].paths[row]][:k]
             for hits in found
         ]
-        return results[0] if isinstance(text, str) else results
+
+    def _in_milvus(self, texts, k: int, where: Filter, candidates: int) -> list[list[tuple[Path, float]]]:
+        found = []
+        for text, vector in enumerate(text_vectors(self.model.head, texts)):
+            paths, embeddings = self._index.candidates(vector, candidates or max(CANDIDATES, k), where)
+            found.append([])
+            if paths:
+                videos = self._embeddings(embeddings)
+                scores, places = top_k(self.model, take(texts, [text]), videos, min(k, len(paths)))
+                rows = zip(places[0].tolist(), scores[0].tolist(), strict=True)
+                found[-1] = [(Path(paths[row]), score) for row, score in rows]
+        return found
 
     def _open(self) -> "Opened":
         """The shards and their codes, read again where the index has changed since the last search."""
@@ -240,13 +311,15 @@ class Retriever:
             self._opened = Opened(state, shards, codes)
         return self._opened
 
-    def _with_codes(self, texts, shards: list[Shard], codes: dict, k: int) -> list[list[tuple[float, int, int]]]:
-        parts = [
-            exact_search.Part(np.array(list(shard.paths)), partial(self._videos, shard), codes.get(shard.number))
-            for shard in shards
-        ]
-        found = exact_search.best(self.model.head, texts, parts, k)
-        return [[(score, *where) for where, score in hits.sorted()] for hits in found]
+    def _lists(self):
+        """The first stage, read again where the index has changed since it was read; None where there is none."""
+        if self._first_stage[0] != (state := self._index.state()):
+            file = self._index.codes(WHOLE) if approximate_search else None
+            self._first_stage = state, file and approximate_search.Lists.load(file)
+        return self._first_stage[1]
+
+    def _part(self, shard: Shard, codes):
+        return exact_search.Part(np.array(list(shard.paths)), partial(self._videos, shard), codes)
 
     def _one_by_one(self, texts, shards: list[Shard], k: int) -> list[list[tuple[float, int, int]]]:
         best: list[list[tuple[float, int, int]]] = [[] for _ in texts[0]]
@@ -260,7 +333,10 @@ class Retriever:
         return best
 
     def _videos(self, shard: Shard, rows: Tensor):
-        return self.model.head.embedding_types[1](**shard.embeddings(rows))
+        return self._embeddings(shard.embeddings(rows))
+
+    def _embeddings(self, tensors: dict[str, Tensor]):
+        return self.model.head.embedding_types[1](**tensors)
 
     @property
     def _bounded(self) -> bool:
@@ -275,6 +351,34 @@ class Retriever:
             for shard in tqdm([s for s in large if not self._index.codes(s.number)], desc="codes", unit="shard"):
                 videos = self._videos(shard, torch.arange(len(next(iter(shard.tensors.values())))))
                 self._index.add_codes(shard.number, exact_search.encode(self.model.head, videos).save)
+
+    def _add_lists(self) -> None:
+        """Bring the first stage of a large index up to date, where too many videos lack a vector."""
+        total = len(self._index)
+        if not (approximate_search and self._index.folder and total >= LISTED):
+            return
+        shards = {shard.number: shard for shard in self._index.shards()}
+        file = self._index.codes(WHOLE)
+        lists = approximate_search.Lists.load(file) if file else None
+        if lists is None or GROUPS * total > 4 * lists.room():
+            lists = approximate_search.Lists.trained(self._sample(shards), GROUPS * total)
+        missing = [shard for number, shard in shards.items() if number not in lists.shards]
+        if sum(len(shard.paths) for shard in missing) > BEHIND * total:
+            lists.keep(shards)
+            for shard in tqdm(missing, desc="first stage", unit="shard"):
+                lists.add(shard.number, self._vectors(shard, slice(None)))
+            self._index.add_codes(WHOLE, lists.save)
+
+    def _sample(self, shards: dict[int, Shard]) -> Tensor:
+        """Vectors of the first stage of evenly spread videos, enough to train its lists: (vectors, numbers)."""
+        rows = sum(len(next(iter(shard.tensors.values()))) for shard in shards.values())
+        step = max(1, GROUPS * rows // approximate_search.sample_size(GROUPS * rows))
+        return torch.cat([self._vectors(shard, slice(None, None, step)) for shard in shards.values()]).flatten(0, 1)
+
+    def _vectors(self, shard: Shard, rows: slice) -> Tensor:
+        """Vectors of the first stage of these rows of a shard, in parts that bound the memory."""
+        chosen = torch.arange(len(next(iter(shard.tensors.values()))))[rows].split(COLUMNS)
+        return torch.cat([video_vectors(self.model.head, self._videos(shard, part)) for part in chosen])
 
     # --- reading files
 
@@ -347,6 +451,13 @@ class Retriever:
             return self.model.encode_videos(self.processor.normalise(images, present), present)
 
         return encode_all(encode, len(decoded))
+
+
+def _milvus() -> type:
+    """pymilvus is optional. Raises ImportError where it is not installed."""
+    from glscl.milvus_index import MilvusIndex
+
+    return MilvusIndex
 
 
 def _settings(config: dict) -> dict:

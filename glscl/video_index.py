@@ -8,9 +8,11 @@ and is deleted after the manifest names it no more, so a kill at any moment leav
 import json
 import os
 import sqlite3
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
+WHOLE = -1  # in place of the number of a shard: codes of all of them
 ROWS = 2**14  # of a shard; smaller ones are joined when an index is closed
 TABLES = """
 CREATE TABLE about (value TEXT NOT NULL, checksum INTEGER);
@@ -48,6 +51,34 @@ class Entry(NamedTuple):
     hash: str | None
     seconds: float
     reason: str = ""
+
+
+class Filter(NamedTuple):
+    """Which videos a search looks among; None: whatever they are.
+
+    folder: those in it and its sub-folders. shortest, longest: duration in seconds. since, before: when the file was
+    last changed, a day or a time as in ISO 8601, 2026-01-31 or 2026-01-31T12:00, local where it names no zone.
+    """
+
+    folder: str | Path | None = None
+    shortest: float | None = None
+    longest: float | None = None
+    since: str | None = None
+    before: str | None = None
+
+    def terms(self) -> list[tuple[str, str, str | float | int]]:
+        """Column, comparison and value, of which all must hold. Raises ValueError where a time cannot be read."""
+        found = []
+        if self.folder is not None:
+            inside = os.path.abspath(self.folder).rstrip(os.sep) + os.sep
+            # What begins with the folder lies between it and what ends with the next character instead.
+            found += [("path", ">=", inside), ("path", "<", inside[:-1] + chr(ord(os.sep) + 1))]
+        found += [("seconds", ">=", self.shortest), ("seconds", "<=", self.longest)]
+        found += [("modified", ">=", _nanoseconds(self.since)), ("modified", "<", _nanoseconds(self.before))]
+        return [term for term in found if term[2] is not None]
+
+
+EVERYTHING = Filter()
 
 
 class Shard(NamedTuple):
@@ -78,10 +109,13 @@ ADD_SHARD = "INSERT INTO shards VALUES (?, ?)"
 
 
 class VideoIndex:
-    """Embeddings of video files with their manifest, in a folder or, where that is None, in memory."""
+    """Embeddings of video files with their manifest, in a folder or, where that is None, in memory.
+
+    id: of this index alone, and the same whenever its folder is opened.
+    """
 
     def __init__(self, folder: Path | None, connection: sqlite3.Connection):
-        self.folder, self._connection = folder, connection
+        self.folder, self._connection, self.id = folder, connection, uuid.uuid4().hex
         connection.create_function("seal", -1, _seal, deterministic=True)
         self._shards: dict[int, dict[str, Tensor]] = {}
 
@@ -103,7 +137,7 @@ class VideoIndex:
             raise ValueError(f"an index needs a folder of its own, and {folder} holds something; name another.")
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / ".manifest.partial"
-        value = json.dumps({"version": VERSION} | about)
+        value = json.dumps({"version": VERSION, "id": uuid.uuid4().hex} | about)
         with closing(sqlite3.connect(partial)) as connection, connection:
             connection.executescript(TABLES)
             connection.execute("INSERT INTO about VALUES (?, ?)", (value, _seal(value)))
@@ -131,6 +165,7 @@ class VideoIndex:
             raise ValueError(f"{manifest} is damaged ({error}); delete {folder} and index the videos again.") from error
         if (version := index.about()["version"]) != VERSION:
             raise ValueError(f"{folder} is an index of version {version}, expected {VERSION}; index the videos again.")
+        index.id = index.about()["id"]
         for shard in index._used():
             index._shard(shard)  # open files outlive their names, so an index that changes can still be searched
         return index
@@ -151,19 +186,23 @@ class VideoIndex:
         for row in self._connection.execute(f"SELECT {', '.join(Entry._fields)} FROM files ORDER BY number"):
             yield Entry(*row)
 
-    def shards(self) -> Iterator[Shard]:
-        """The indexed files with their embeddings, at most `ROWS` of them at a time."""
+    def shards(self, where: Filter = EVERYTHING) -> Iterator[Shard]:
+        """The indexed files that pass a filter with their embeddings, at most `ROWS` embeddings at a time."""
+        passes = "".join(f" AND {name} {sign} ?" for name, sign, _ in where.terms())
+        values = [value for _, _, value in where.terms()]
         for number in self._used():
             found = self._connection.execute(
-                "SELECT row, path FROM files WHERE shard = ? AND reason = '' ORDER BY row, number", (number,)
+                f"SELECT row, path FROM files WHERE shard = ? AND reason = ''{passes} ORDER BY row, number",
+                (number, *values),
             )
             paths: dict[int, list[str]] = {}
             for row, path in found:
                 paths.setdefault(row, []).append(path)
-            yield Shard(number, paths, self._shard(number))
+            if paths:
+                yield Shard(number, paths, self._shard(number))
 
     def add_codes(self, number: int, save: Callable[[Path], None]) -> None:
-        """Keep codes beside a shard. save: writes them to a file, and to others of its stem."""
+        """Keep codes of a shard, or of the `WHOLE` index. save: writes them to a file, and to others of its stem."""
         file = self._codes(number)
         save(file)
         checksum = _checksum(*sorted(file.parent.glob(f"{file.stem}.*")))
@@ -171,7 +210,7 @@ class VideoIndex:
             self._connection.execute("INSERT OR REPLACE INTO codes VALUES (?, ?)", (number, checksum))
 
     def codes(self, number: int) -> Path | None:
-        """The file of the codes of a shard; None where there are none, or where they are damaged."""
+        """The file of the codes of a shard, or of the `WHOLE`; None where there are none, or where they are damaged."""
         if self.folder is None:
             return None
         file = self._codes(number)
@@ -243,6 +282,7 @@ class VideoIndex:
             del self._shards[shard]
         if self.folder:
             needed = {file.stem for shard in used for file in (self._file(shard), self._codes(shard))}
+            needed.add(self._codes(WHOLE).stem)
             for file in self.folder.glob("*-*"):
                 if file.stem not in needed:
                     file.unlink()
@@ -284,7 +324,7 @@ class VideoIndex:
         return self.folder / f"shard-{shard:06d}.safetensors"
 
     def _codes(self, shard: int) -> Path:
-        return self.folder / f"codes-{shard:06d}.faiss"
+        return self.folder / f"codes-{'whole' if shard == WHOLE else f'{shard:06d}'}.faiss"
 
     def _shard(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._shards:
@@ -339,6 +379,21 @@ def halved(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
         name: tensor.half() if tensor.is_floating_point() and tensor.shape[-1] == width else tensor
         for name, tensor in embeddings.items()
     }
+
+
+def is_address(place: str | Path) -> bool:
+    """Whether this is a place of Milvus, an address or a file that ends in .db, and no folder."""
+    return str(place).startswith(("http://", "https://")) or str(place).endswith(".db")
+
+
+def _nanoseconds(time: str | None) -> int | None:
+    """Since 1970."""
+    if time is None:
+        return None
+    try:
+        return int(datetime.fromisoformat(time).timestamp()) * 10**9
+    except ValueError as error:
+        raise ValueError(f"a time must be like 2026-01-31 or 2026-01-31T12:00, got {time!r}; correct it.") from error
 
 
 def _seal(*values) -> int:

@@ -83,6 +83,7 @@ def test_what_fails_says_so_in_one_sentence(here, capsys):
         "glscl search videos star": "videos holds no index",
         "glscl search index star": "index does not say where its model lies",
         "glscl info nowhere": "nowhere holds no index",
+        "glscl search nowhere.db star": "nowhere.db holds no index",
     }.items():
         assert run(line) == 1, line
         error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -110,3 +111,27 @@ def test_info_lists_every_file(here, capsys):
         "scenes2000.mp4": False,
         "broken.mp4": True,
     }
+
+
+def test_shares_are_published_and_searched_at_an_address(here, capsys):
+    pytest.importorskip("pymilvus")
+    (here / "videos").mkdir()
+    for number in range(5):
+        shutil.copy(here / f"data/scenes/videos/scenes200{number}.mp4", here / "videos")
+    for part in (1, 2):
+        assert run(f"glscl index videos --index part-{part} --model data/tiny-clip --frames 4 --shard {part}/2") == 0
+    assert run("glscl publish part-1 part-2 --to videos.db") == 0
+    assert run("glscl publish part-1 part-2 --to videos.db") == 0
+    said = capsys.readouterr().out.splitlines()[-4:]
+    assert sum(int(line.split()[1]) for line in said[:2]) == 5
+    assert sum(int(line.split()[3]) for line in said[2:]) == 5
+    assert run(f"glscl search videos.db star --json --folder {here / 'videos'} --shortest 0.1 --since 2020-01-01") == 0
+    assert len(json.loads(capsys.readouterr().out)["star"]) == 5
+    assert run("glscl search part-1 star --json --before 2020-01-01 --candidates 3") == 0
+    assert json.loads(capsys.readouterr().out)["star"] == []
+    assert run("glscl info videos.db") == 0
+    assert json.loads(capsys.readouterr().out)["videos"] == 5
+    assert run("glscl search part-1 star --since yesterday") == 1
+    assert "a time must be like 2026-01-31" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run("glscl index videos --index part-3 --shard 3of16")

@@ -77,7 +77,7 @@ def below(*layers: str) -> set[str]:
 
 FOUNDATION = {"config", "losses", "metrics", "files", "child_process", "code_hash"}
 MODELS = {"base", "model", "released", "rivals", "methods", "scoring"}
-SEARCH = {"video_index", "exact_search"}
+SEARCH = {"video_index", "milvus_index", "exact_search", "first_stage", "approximate_search"}
 MAY_REACH = {
     "config": set(),
     "losses": set(),
@@ -94,7 +94,10 @@ MAY_REACH = {
     "data": {"config", "child_process", "code_hash", "files"},  # it knows no model
     "encoding": {*FOUNDATION, "base", "data", "model", "released", "scoring"},
     "video_index": set(),
+    "milvus_index": {"video_index"},
     "exact_search": {"base", "config", "losses", "model", "released", "rivals", "scoring"},
+    "first_stage": {"base", "config", "losses", "model", "released", "rivals", "scoring"},
+    "approximate_search": MODELS - {"methods"} | {"config", "losses", "exact_search", "first_stage"},
     "retriever": {*FOUNDATION, *MODELS, "data", *SEARCH},
     "cli": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "report", "bundled", "retriever", *SEARCH},
     "mteb_search": {*FOUNDATION, *MODELS, "data", *SEARCH, "retriever"},

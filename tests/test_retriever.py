@@ -20,6 +20,7 @@ from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.report import clips
 from glscl.report.clips import preview
 from glscl.retriever import Retriever
+from glscl.video_index import WHOLE, Filter
 from tests.browser import Browser
 from tests.clips import grey, write_clip
 
@@ -250,6 +251,78 @@ def test_codes_change_nothing_that_is_found(zero_shot, corpus, tmp_path, monkeyp
         one.index(folder, prune=True)
     same(damaged.search("a star", 20), plain.search("a star", 20))
     assert damaged._open().codes
+
+
+def test_a_first_stage_follows_the_index(zero_shot, corpus, tmp_path, monkeypatch):
+    """All videos as candidates find what exact search finds: at first, with a filter, and after each change."""
+    monkeypatch.setattr("glscl.retriever.LISTED", 1)
+    folder = copies(corpus, tmp_path / "videos", 12)
+    retriever = zero_shot()
+    retriever.save(tmp_path / "index")
+
+    def check():
+        inner = Filter(folder=folder / "inner")
+        for where in (Filter(), inner):
+            found = retriever.search(["a star", "a red circle"], 20, where, candidates=99)
+            for one, other in zip(found, retriever.search(["a star", "a red circle"], 20, where), strict=True):
+                same(one, other)
+        assert {path.parent.name for path, _ in found[0]} == {"inner"}
+
+    assert retriever.index(folder / "inner").added == 6
+    assert retriever._lists().shards == {0}
+    check()
+    assert len(retriever.search("a star", 6, candidates=6)) == 6
+    assert len(retriever.search("a star", 2, candidates=1)) == 2
+    monkeypatch.setattr("glscl.retriever.BEHIND", 2)
+    retriever.index(folder)
+    assert retriever._lists().shards == {0}  # the lists lag behind, and nothing is lost
+    check()
+    monkeypatch.undo()
+    monkeypatch.setattr("glscl.retriever.LISTED", 1)
+    (folder / "0.mp4").unlink()
+    retriever.index(folder, prune=True)
+    assert not retriever._lists().shards & {0}
+    check()
+    retriever._index.codes(WHOLE).write_text("damaged")
+    retriever = Retriever.load(tmp_path / "index")
+    assert retriever._lists() is None
+    same(retriever.search("a star", 5, candidates=5), retriever.search("a star", 5))
+    with pytest.raises(ValueError, match="candidates must be a number of at least 0"):
+        retriever.search("a star", candidates=-1)
+
+
+def test_shares_are_all_files_once(zero_shot, corpus, tmp_path):
+    folder, whole = copies(corpus, tmp_path / "videos", 12), set()
+    for part in (1, 2, 3):
+        retriever = zero_shot()
+        retriever.index(folder, share=(part, 3))
+        assert 0 < len(retriever.paths) < 12
+        assert not whole & set(retriever.paths)
+        whole |= set(retriever.paths)
+    assert len(whole) == 12
+    for wrong in ((0, 3), (4, 3), (1, 0)):
+        with pytest.raises(ValueError, match="a share must be from 1 to the number of shares"):
+            zero_shot().index(folder, share=wrong)
+
+
+def test_what_is_published_is_found_at_its_address(zero_shot, corpus, tmp_path):
+    pytest.importorskip("pymilvus")
+    folder, address = copies(corpus, tmp_path / "videos", 8), str(tmp_path / "videos.db")
+    retriever = zero_shot()
+    retriever.index(folder)
+    assert retriever.publish(address).written == 8
+    there = Retriever.load(address)
+    for where in (Filter(), Filter(folder=folder / "inner")):
+        found = there.search(["a star", "a red circle"], 5, where)
+        for one, other in zip(found, retriever.search(["a star", "a red circle"], 5, where), strict=True):
+            assert [path for path, _ in one] == [path for path, _ in other]
+            assert [score for _, score in one] == pytest.approx([score for _, score in other], abs=1e-3)
+    assert there.search("a star", 5, Filter(shortest=1e9)) == []
+    for call in (lambda: there.index(folder), lambda: there.save(tmp_path / "other"), lambda: there.paths):
+        with pytest.raises(ValueError, match=r"videos\.db can only be searched; index into a folder, and publish"):
+            call()
+    with pytest.raises(ValueError, match=r"an address is http://host:19530 or a file that ends in \.db, got"):
+        retriever.publish(str(tmp_path / "folder"))
 
 
 @pytest.mark.slow

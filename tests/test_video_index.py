@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glscl.video_index import ROWS, Entry, VideoIndex
+from glscl.video_index import ROWS, WHOLE, Entry, Filter, VideoIndex, is_address
 
 ABOUT = {"model": "somewhere", "method": "glscl"}
 
@@ -78,7 +78,8 @@ def test_an_index_opens_as_it_was_left(tmp_path):
     index = VideoIndex.create(tmp_path / "index", ABOUT)
     index.add(entries("a", "b"), embeddings(1, 2))
     again = VideoIndex.open(tmp_path / "index")
-    assert again.about() == ABOUT | {"version": 1}
+    assert again.about() == ABOUT | {"version": 2, "id": index.id}
+    assert again.id == index.id != VideoIndex.in_memory().id
     assert held(again) == {"/a.mp4": 1, "/b.mp4": 2}
     index.add(entries("c"), embeddings(3))
     index.tidy()
@@ -175,3 +176,59 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no index"):
         VideoIndex.open(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+DAY = 86_400 * 10**9
+PLACES = {
+    "/a/one": (1.0, 1),
+    "/a/b/two": (5.0, 2),
+    "/a-b/three": (9.0, 3),
+    "/a0/four": (5.0, 4),
+    "/a/b 'c/five": (2.0, 5),
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (Filter(), ["one", "two", "three", "four", "five"]),
+        (Filter(folder="/a"), ["one", "two", "five"]),
+        (Filter(folder="/a/"), ["one", "two", "five"]),
+        (Filter(folder="/a/b"), ["two"]),
+        (Filter(folder="/a/b 'c"), ["five"]),
+        (Filter(folder="/"), ["one", "two", "three", "four", "five"]),
+        (Filter(folder="/a/one.mp4"), []),
+        (Filter(shortest=2), ["two", "three", "four", "five"]),
+        (Filter(shortest=2, longest=5), ["two", "four", "five"]),
+        (Filter(since="1970-01-04T00:00+00:00"), ["three", "four", "five"]),
+        (Filter(since="1970-01-03T00:00+00:00", before="1970-01-05T00:00+00:00"), ["two", "three"]),
+        (Filter(folder="/a", longest=1.5, before="1970-01-03"), ["one"]),
+    ],
+)
+def test_a_filter_keeps_what_passes_all_of_it(index, where, expected):
+    known = [Entry(f"{path}.mp4", 1, day * DAY, path, seconds) for path, (seconds, day) in PLACES.items()]
+    index.add(known, embeddings(*range(5)))
+    found = [path for shard in index.shards(where) for paths in shard.paths.values() for path in paths]
+    assert [path.rpartition("/")[2] for path in found] == [f"{name}.mp4" for name in expected]
+
+
+def test_a_time_that_cannot_be_read_is_named():
+    with pytest.raises(ValueError, match=r"a time must be like 2026-01-31 .*, got 'yesterday'; correct it\.$"):
+        Filter(since="yesterday").terms()
+
+
+def test_what_is_an_address():
+    assert all(map(is_address, ("http://localhost:19530", "https://host/name", "videos.db")))
+    assert not any(map(is_address, ("videos", "videos.db/shards")))
+
+
+def test_codes_of_the_whole_index_outlive_its_shards(tmp_path):
+    index = VideoIndex.create(tmp_path / "index", ABOUT)
+    index.add(entries("a"), embeddings(1))
+    assert index.codes(WHOLE) is None
+    index.add_codes(WHOLE, lambda file: file.write_text("codes"))
+    index.add(entries("b"), embeddings(2))
+    index.tidy()
+    assert index.codes(WHOLE).read_text() == "codes"
+    index.codes(WHOLE).write_text("damaged")
+    assert index.codes(WHOLE) is None

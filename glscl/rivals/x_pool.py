@@ -100,9 +100,12 @@ class TextConditionedPooling(nn.Module):
 
         query (texts, width) -> (videos, frames + 2, texts).
         """
+        return self.combination_of(self.weights(query, videos), videos)
+
+    def combination_of(self, parts: Tensor, videos: Videos) -> Tensor:
+        """The same for given weights of the frames, (videos, frames, texts), which sum to 1."""
         # With weights w and the deviations s and r that the LayerNorms divide by, the pooled vector is
         # (w / (s r), 1 / r, 1) times the rows, a multiple of (w, s, s r): each length from the coefficients before it.
-        parts = self.weights(query, videos)
         for products in (videos.attended_gram, videos.summed_gram):
             parts = torch.cat([parts, pooled_length(products, parts)[:, None]], 1)
         return parts / pooled_length(videos.pooled_gram, parts)[:, None]
