@@ -26,18 +26,29 @@ def project_root(start: str | Path = ".") -> Path:
     raise FileNotFoundError(f"no folder at or above {start} holds dvc.yaml; start inside a checkout of the project")
 
 
-def enter_project(scratch: bool = True) -> Path:
+class NotYet(RuntimeError):
+    """A notebook was opened before the stages ran that make what it reads; Jupyter shows the sentence alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def enter_project(notebook: str = "", scratch: bool = True, **items: str) -> Path:
     """Change to the project root and return it, so that a notebook opened from notebooks/ finds the same files.
 
     scratch: where no stage runs the caller, as in Jupyter, enter `BY_HAND` instead, and say so. What stages made and
     what was written there before is found there, and results and models of stages stay as they are.
+    notebook: its name without ending; items: the parameters that tell its stage from the others of this notebook.
+    Raises NotYet where what that stage reads is not there, with the command that makes it.
     """
-    root = project_root()
+    root = here = project_root()
     if scratch and STAGE not in os.environ:
         print(f"No stage runs this notebook: it writes into {BY_HAND}/, and what stages made stays as it is.")
-        root = linked_project(root)
-    os.chdir(root)
-    return root
+        here = linked_project(root)
+    os.chdir(here)
+    if notebook and here != root:
+        require_inputs(root, notebook, items)
+    return here
 
 
 def linked_project(root: Path) -> Path:
@@ -63,6 +74,43 @@ def linked_project(root: Path) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(path)
     return copy
+
+
+def require_inputs(root: Path, notebook: str, items: dict[str, str]) -> None:
+    """Raise NotYet where an input of the notebook's stage is not in the working directory, which shows the project.
+
+    What other stages put into a folder that the stage reads counts as its input. Of a stage that dvc.yaml does not
+    have, as for a corpus that it does not name, nothing is known.
+    """
+    stages = read_stages(root)
+    command = {f"notebooks/{notebook}.ipynb", *(f"{name}={value}" for name, value in items.items())}
+    own = next((stage for stage in stages if stage.cmd and command == set(stage.cmd.split()[3:])), None)
+    if own is None:
+        return
+    read, absent = [Path(dep.fs_path) for dep in own.deps], {}
+    for stage in stages:
+        if stage is own or stage.addressing == "code":  # whose hashes of code no notebook reads
+            continue
+        for path in (Path(out.fs_path) for out in stage.outs):
+            needed = any(path == dep or dep in path.parents or path in dep.parents for dep in read)
+            if needed and not path.relative_to(root).exists():
+                absent[path.relative_to(root)] = stage
+    if not absent:
+        return
+    if data := [path for path, stage in absent.items() if not stage.cmd]:
+        raise NotYet(f"{data[0]} is not here: run `make inputs` first, then this notebook again.")
+    makers = {stage.addressing for stage in absent.values()}
+    name = makers.pop() if len(makers) == 1 else own.addressing
+    more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+    raise NotYet(f"{next(iter(absent))}{more} must be made first: run `dvc repro {name}`, then this notebook again.")
+
+
+def read_stages(root: Path) -> list:
+    """The stages of dvc.yaml and of the bundled inputs, as DVC reads them, in some seconds."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return list(repo.index.stages)
 
 
 class Folders(NamedTuple):
