@@ -1,12 +1,12 @@
 """The k best of some hundred candidates, which FAISS finds among a million videos by a few vectors each.
 
-The vectors of `glscl.first_stage` lie in lists of near ones, a byte a number, in the directions that hold most of them.
-A query reads the lists that are nearest to it; the head scores the best videos of these itself. Videos that no list has
-are scored whatever they are, so lists that lag behind an index cost time and lose nothing.
+The vectors of `glscl.first_stage` lie in a graph of neighbours (HNSW), a byte a number, in the directions that hold
+most of them; the head scores the best videos by them itself. Sentences lie apart from all frames, so that lists of near
+vectors (IVF) lose much unless a quarter is read, and a graph does not. Videos that it lacks are scored whatever they
+are: a graph that lags behind an index costs time and loses nothing.
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import faiss
@@ -19,85 +19,81 @@ from glscl.exact_search import Hits, Part, directions
 from glscl.first_stage import text_vectors
 from glscl.scoring import similarity_matrix
 
-DIRECTIONS = 256  # of the vectors, at most
-LISTS = 1.0  # times the root of the number of vectors: finding the nearest lists and reading them take about as long
-READ, LEAST = 1 / 32, 32  # of the lists, for a query: this share of them, but at least so many
-TRAINED_ON = 50  # vectors a list
+DIRECTIONS = 128  # of the vectors, at most
+LINKS, CARE = 16, 60  # neighbours of a vector, and how many are looked at to find them
+SEVERAL = 4  # vectors that are asked for, times the candidates: those of one video may follow each other
+TRAINED_ON = 20_000  # vectors, for the directions and the range of the numbers
 SHARD = 2**20  # more than the rows of a shard: the number of a video is its shard times this, plus its row
 
 
-class Lists:
-    """The vectors of the videos of many shards. shards: their numbers."""
+class Graph:
+    """The vectors of the videos of many shards.
 
-    def __init__(self, index: faiss.IndexPreTransform):
-        self._index, self._lists = index, faiss.extract_index_ivf(index)
-        lists = self._lists.invlists
-        numbers = [faiss.rev_swig_ptr(lists.get_ids(i), lists.list_size(i)) // SHARD for i in range(lists.nlist)]
-        self.shards = set(np.concatenate(numbers).tolist())
+    numbers: of each vector that of its video, (vectors,). shards: the numbers of the shards.
+    """
+
+    def __init__(self, index: faiss.IndexIDMap2):
+        self._index, self._rotated = index, faiss.downcast_index(index.index)
+        self._hnsw = faiss.downcast_index(self._rotated.index)
+        self._read_numbers()
 
     @classmethod
-    def trained(cls, sample: Tensor, count: int) -> "Lists":
-        """Empty lists for about `count` vectors like those of a sample (vectors, numbers)."""
+    def trained(cls, sample: Tensor) -> "Graph":
+        """A graph without vectors, for vectors like those of a sample (vectors, numbers)."""
         kept = directions(sample, DIRECTIONS)
         rotation = faiss.LinearTransform(*kept.shape, False)
         faiss.copy_array_to_vector(kept.T.numpy().ravel(), rotation.A)
         rotation.is_trained = True
-        lists = max(1, min(_lists_for(count), len(sample) // TRAINED_ON))
-        index = faiss.index_factory(kept.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-        index.train((sample @ kept).numpy())
-        whole = faiss.IndexPreTransform(rotation, index)
-        whole.own_fields = False  # Python keeps both alive
-        whole.referenced_objects = rotation, index
-        return cls(whole)
+        hnsw = faiss.IndexHNSWSQ(kept.shape[1], faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)
+        hnsw.hnsw.efConstruction = CARE
+        hnsw.train((sample @ kept).numpy())
+        return cls(faiss.IndexIDMap2(faiss.IndexPreTransform(rotation, hnsw)))
 
     @classmethod
-    def load(cls, file: Path) -> "Lists":
+    def load(cls, file: Path) -> "Graph":
         """What `save` wrote."""
         return cls(faiss.read_index(str(file)))
 
     def save(self, file: Path) -> None:
-        """Write the lists in one step."""
+        """Write the graph in one step."""
         partial = file.with_name(f".{file.name}.partial")
         faiss.write_index(self._index, str(partial))
         os.replace(partial, file)
 
-    def room(self) -> int:
-        """For how many vectors there are lists enough; many more make a query slow."""
-        return round((self._lists.nlist / LISTS) ** 2)
+    def __len__(self) -> int:
+        return self._index.ntotal
+
+    def _read_numbers(self) -> None:
+        self.numbers = faiss.vector_to_array(self._index.id_map)
+        self.shards = set(np.unique(self.numbers // SHARD).tolist())
+
+    def gone(self, shards: list[int]) -> float:
+        """The share of the vectors that are of other shards than these."""
+        return 1 - np.isin(self.numbers // SHARD, shards).mean()
 
     def add(self, shard: int, vectors: Tensor) -> None:
         """Add the vectors of all rows of a shard, (rows, vectors, numbers)."""
         rows = shard * SHARD + np.arange(len(vectors))
         self._index.add_with_ids(vectors.flatten(0, 1).numpy(), rows.repeat(vectors.shape[1]))
-        self.shards.add(shard)
-
-    def keep(self, shards: Iterable[int]) -> None:
-        """Forget the vectors of all other shards."""
-        for shard in self.shards - set(shards):
-            self._index.remove_ids(faiss.IDSelectorRange(shard * SHARD, (shard + 1) * SHARD))
-        self.shards &= set(shards)
+        self._read_numbers()
 
     def nearest(self, vectors: np.ndarray, count: int, among: np.ndarray | None = None) -> list[np.ndarray]:
         """Numbers of the nearest videos of each text, at most `count`.
 
-        among: numbers that alone count; then all lists are read, as those that pass may lie in any.
+        among: numbers that alone count; then their vectors are all looked at, as a graph does not lead to few of many.
         """
-        selector = None if among is None else faiss.IDSelectorBatch(among)
-        read = max(LEAST, round(READ * self._lists.nlist)) if among is None else self._lists.nlist
-        lists = faiss.SearchParametersIVF(nprobe=min(read, self._lists.nlist), sel=selector)
-        several = 4 * count  # vectors of one video may follow each other
-        chosen = faiss.SearchParametersPreTransform(index_params=lists)
-        _, found = self._index.search(vectors, min(several, self._index.ntotal), params=chosen)
-        return [_distinct(numbers[numbers >= 0])[:count] for numbers in found]
-
-
-def sample_size(count: int) -> int:
-    """How many vectors train the lists for `count` of them."""
-    return min(count, TRAINED_ON * _lists_for(count))
-
-
-def _lists_for(count: int) -> int:
-    return max(1, round(LISTS * count**0.5))
+        several = min(SEVERAL * count, len(self))
+        if among is None:
+            self._hnsw.hnsw.efSearch = several
+            _, found = self._index.search(vectors, several)
+            found = list(found)
+        else:
+            places = np.isin(self.numbers, among).nonzero()[0]
+            rotated = self._rotated.chain.at(0).apply(vectors)
+            chosen = faiss.SearchParameters(sel=faiss.IDSelectorBatch(places))
+            _, found = self._hnsw.storage.search(rotated, min(several, len(places)), params=chosen)
+            found = [self.numbers[row[row >= 0]] for row in found]
+        return [_distinct(row[row >= 0])[:count] for row in found]
 
 
 def _distinct(numbers: np.ndarray) -> np.ndarray:
@@ -107,23 +103,23 @@ def _distinct(numbers: np.ndarray) -> np.ndarray:
 
 
 def best(
-    head: MatchingHead, texts, parts: dict[int, Part], lists: Lists, k: int, candidates: int, some: bool
+    head: MatchingHead, texts, parts: dict[int, Part], graph: Graph, k: int, candidates: int, some: bool
 ) -> list[Hits]:
-    """The k best videos of every text among its `candidates` and those that no list has; see `exact_search.best`.
+    """The k best videos of every text among its `candidates` and those that the graph lacks; see `exact_search.best`.
 
-    parts: by the number of the shard. some: whether parts leave out videos that the lists have, as a filter does.
+    parts: by the number of the shard. some: whether parts leave out videos that the graph has, as a filter does.
     """
-    listed = [number for number in parts if number in lists.shards]
+    listed = [number for number in parts if number in graph.shards]
     among = np.concatenate([number * SHARD + parts[number].rows for number in listed]) if some and listed else None
     vectors = text_vectors(head, texts).numpy()
-    found = lists.nearest(vectors, candidates, among) if listed else [np.empty(0, int)] * len(vectors)
-    return [_scored(head, take(texts, [text]), parts, lists, k, numbers) for text, numbers in enumerate(found)]
+    found = graph.nearest(vectors, candidates, among) if listed else [np.empty(0, int)] * len(vectors)
+    return [_scored(head, take(texts, [text]), parts, graph.shards, k, numbers) for text, numbers in enumerate(found)]
 
 
-def _scored(head: MatchingHead, text, parts: dict[int, Part], lists: Lists, k: int, numbers: np.ndarray) -> Hits:
+def _scored(head: MatchingHead, text, parts: dict[int, Part], shards: set[int], k: int, numbers: np.ndarray) -> Hits:
     hits, numbers, chosen = Hits(k), np.sort(numbers), {}
     for number, part in parts.items():
-        if number in lists.shards:
+        if number in shards:
             start, end = np.searchsorted(numbers, [number * SHARD, (number + 1) * SHARD])
             chosen[number] = np.intersect1d(numbers[start:end] - number * SHARD, part.rows, assume_unique=True)
         else:

@@ -31,7 +31,9 @@ from glscl.base import MatchingHead, take
 from glscl.model import GLSCLHead
 from glscl.rivals.mean_pooling import MeanPoolingHead
 
-FIRST, MORE = 16, 4  # rows of codes that are asked for first, times k; and how many times as many if that is too few
+# Rows of codes, times k: as many of the best bounds are scored first, which raises the score that others must reach; as
+# many are asked for at once, as that takes FAISS hardly longer; and how many times as many if that is too few.
+FIRST, AHEAD, MORE = 16, 256, 4
 # FAISS takes 8 numbers at once, else it is ten times as slow; where 16 divide a row, it rounds the query to integers.
 LANES = 8
 DIRECTIONS = 64  # of the concepts; more make a tighter bound of longer rows
@@ -167,15 +169,18 @@ def _candidates(head: MatchingHead, text, part: Part, hits: Hits) -> Iterator[np
         yield part.rows
         return
     yield _among(part.codes.always, part.rows)
-    asked, count, before = queries(head, text, part.codes), FIRST * hits.k, part.rows[:0]
+    asked, count, before = queries(head, text, part.codes), AHEAD * hits.k, part.rows[:0]
     while True:
         count = min(count, part.codes.index.ntotal)
         (bounds,), (places,) = part.codes.index.search(asked, count)
-        reached = _among(part.codes.owner[places[bounds >= hits.least - ROUNDING]], part.rows)
-        yield np.setdiff1d(reached, before, assume_unique=True)
+        for end in (FIRST * hits.k, count):
+            best_bounds = bounds[:end] >= hits.least - ROUNDING
+            reached = _among(part.codes.owner[places[:end][best_bounds]], part.rows)
+            yield np.setdiff1d(reached, before, assume_unique=True)
+            before = np.union1d(before, reached)
         if count == part.codes.index.ntotal or bounds[-1] < hits.least - ROUNDING:
             return
-        count, before = MORE * count, reached
+        count *= MORE
 
 
 def _among(reached: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ BATCH = 32  # videos that are decoded side by side and encoded together
 CODED = 1024  # videos of a shard from which codes are worth it
 LISTED = 2**15  # videos of an index from which a first stage is worth it
 BEHIND = 0.01  # of the videos may lack a vector of the first stage before it is brought up to date
+GONE = 0.1  # of the vectors of the first stage may be of videos that are gone before it is made anew
 CANDIDATES = 500  # that Milvus is asked for
 EVERY = 30.0  # seconds after which a lasting index is written to the disk
 
@@ -79,7 +80,7 @@ class Retriever:
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
         self._index, self._opened = VideoIndex.in_memory(), Opened(None, [], {})
-        self._first_stage: tuple = (None, None)  # state of the index, and its lists
+        self._first_stage: tuple = (None, None)  # state of the index, and its graph
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
@@ -236,7 +237,7 @@ class Retriever:
                 self._index.drop(sorted(gone))
             self._index.tidy()
             self._add_codes()
-            self._add_lists()
+            self._add_graph()
         unreadable = [e.reason for e in self._index.entries() if e.reason and e.path in files]
         if unreadable:
             told = (
@@ -273,10 +274,10 @@ class Retriever:
     def _in_folder(self, texts, k: int, where: Filter, candidates: int) -> list[list[tuple[Path, float]]]:
         opened = self._open()
         shards = opened.shards if where == EVERYTHING else list(self._index.shards(where))
-        lists = self._lists() if candidates else None
-        if lists:
+        graph = self._graph() if candidates else None
+        if graph:
             parts = {shard.number: self._part(shard, None) for shard in shards}
-            hits = approximate_search.best(self.model.head, texts, parts, lists, k, candidates, where != EVERYTHING)
+            hits = approximate_search.best(self.model.head, texts, parts, graph, k, candidates, where != EVERYTHING)
             places = {number: place for place, number in enumerate(parts)}
             found = [[(score, places[number], row) for (number, row), score in one.sorted()] for one in hits]
         elif opened.codes:
@@ -311,11 +312,11 @@ class Retriever:
             self._opened = Opened(state, shards, codes)
         return self._opened
 
-    def _lists(self):
+    def _graph(self):
         """The first stage, read again where the index has changed since it was read; None where there is none."""
         if self._first_stage[0] != (state := self._index.state()):
             file = self._index.codes(WHOLE) if approximate_search else None
-            self._first_stage = state, file and approximate_search.Lists.load(file)
+            self._first_stage = state, file and approximate_search.Graph.load(file)
         return self._first_stage[1]
 
     def _part(self, shard: Shard, codes):
@@ -352,28 +353,24 @@ class Retriever:
                 videos = self._videos(shard, torch.arange(len(next(iter(shard.tensors.values())))))
                 self._index.add_codes(shard.number, exact_search.encode(self.model.head, videos).save)
 
-    def _add_lists(self) -> None:
-        """Bring the first stage of a large index up to date, where too many videos lack a vector."""
-        total = len(self._index)
-        if not (approximate_search and self._index.folder and total >= LISTED):
+    def _add_graph(self) -> None:
+        """Bring the first stage of a large index up to date, where too many videos lack a vector or are gone."""
+        if not (approximate_search and self._index.folder and len(self._index) >= LISTED):
             return
         shards = {shard.number: shard for shard in self._index.shards()}
+        rows = {number: len(next(iter(shard.tensors.values()))) for number, shard in shards.items()}
         file = self._index.codes(WHOLE)
-        lists = approximate_search.Lists.load(file) if file else None
-        if lists is None or GROUPS * total > 4 * lists.room():
-            lists = approximate_search.Lists.trained(self._sample(shards), GROUPS * total)
-        missing = [shard for number, shard in shards.items() if number not in lists.shards]
-        if sum(len(shard.paths) for shard in missing) > BEHIND * total:
-            lists.keep(shards)
-            for shard in tqdm(missing, desc="first stage", unit="shard"):
-                lists.add(shard.number, self._vectors(shard, slice(None)))
-            self._index.add_codes(WHOLE, lists.save)
-
-    def _sample(self, shards: dict[int, Shard]) -> Tensor:
-        """Vectors of the first stage of evenly spread videos, enough to train its lists: (vectors, numbers)."""
-        rows = sum(len(next(iter(shard.tensors.values()))) for shard in shards.values())
-        step = max(1, GROUPS * rows // approximate_search.sample_size(GROUPS * rows))
-        return torch.cat([self._vectors(shard, slice(None, None, step)) for shard in shards.values()]).flatten(0, 1)
+        graph = approximate_search.Graph.load(file) if file else None
+        missing = shards.keys() - (graph.shards if graph else set())
+        if graph and sum(rows[number] for number in missing) <= BEHIND * sum(rows.values()):
+            return
+        if not graph or graph.gone(list(shards)) > GONE:  # a graph forgets nothing
+            step = max(1, GROUPS * sum(rows.values()) // approximate_search.TRAINED_ON)
+            sample = torch.cat([self._vectors(shard, slice(None, None, step)) for shard in shards.values()])
+            graph, missing = approximate_search.Graph.trained(sample.flatten(0, 1)), shards.keys()
+        for number in tqdm(sorted(missing), desc="first stage", unit="shard"):
+            graph.add(number, self._vectors(shards[number], slice(None)))
+        self._index.add_codes(WHOLE, graph.save)
 
     def _vectors(self, shard: Shard, rows: slice) -> Tensor:
         """Vectors of the first stage of these rows of a shard, in parts that bound the memory."""

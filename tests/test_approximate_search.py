@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from glscl.approximate_search import SHARD, Lists, best
+from glscl.approximate_search import SHARD, Graph, best
 from glscl.base import take
 from glscl.exact_search import Part
-from glscl.first_stage import GROUPS, video_vectors
+from glscl.first_stage import video_vectors
 from glscl.model import GLSCLHead, Texts, Videos
 from glscl.scoring import similarity_matrix
 from tests.conftest import make_config
@@ -18,7 +18,7 @@ TEXTS, SHARDS, ROWS, WIDTH = 20, 3, 1000, 32
 
 @pytest.fixture(scope="module")
 def gallery():
-    """A GLSCL head, texts, and videos of frames that agree more or less; lists of all three shards."""
+    """A GLSCL head, texts, and videos of frames that agree more or less; a graph of all three shards."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -31,10 +31,10 @@ def gallery():
     texts = Texts(9 * normalize(frames[:TEXTS, 0] + 8 * draw(TEXTS, WIDTH), dim=-1), concepts[:TEXTS])
     head = GLSCLHead(make_config(temperature=3.0)).eval()
     vectors = video_vectors(head, videos).split(ROWS)
-    lists = Lists.trained(vectors[0].flatten(0, 1), count * GROUPS)
+    graph = Graph.trained(vectors[0].flatten(0, 1))
     for shard, own in enumerate(vectors):
-        lists.add(shard + 7, own)
-    return head, texts, videos, lists
+        graph.add(shard + 7, own)
+    return head, texts, videos, graph
 
 
 def parts_of(videos, rows=None):
@@ -49,9 +49,9 @@ def found_by(hits):
 
 
 def test_few_candidates_find_nearly_what_all_scores_find(gallery):
-    head, texts, videos, lists = gallery
+    head, texts, videos, graph = gallery
     scores = similarity_matrix(head, texts, videos)
-    hits = best(head, texts, parts_of(videos), lists, 10, 300, some=False)
+    hits = best(head, texts, parts_of(videos), graph, 10, 300, some=False)
     expected = scores.topk(10).indices.tolist()
     kept = [len(set(one) & set(other)) for one, other in zip(found_by(hits), expected, strict=True)]
     assert np.mean(kept) > 9
@@ -62,32 +62,30 @@ def test_few_candidates_find_nearly_what_all_scores_find(gallery):
 
 
 def test_a_filter_gives_as_many_candidates_of_what_passes(gallery):
-    head, texts, videos, lists = gallery
+    head, texts, videos, graph = gallery
     rows = np.arange(0, ROWS, 50)
-    hits = best(head, texts, parts_of(videos, rows), lists, 5, 10, some=True)
+    hits = best(head, texts, parts_of(videos, rows), graph, 5, 10, some=True)
     assert all(number % ROWS % 50 == 0 for one in found_by(hits) for number in one)
     assert all(len(one) == 5 for one in found_by(hits))
 
 
-def test_shards_that_no_list_has_are_scored_whole(gallery):
+def test_shards_that_the_graph_lacks_are_scored_whole(gallery):
     head, texts, videos, _ = gallery
-    few = Lists.trained(video_vectors(head, take(videos, slice(0, ROWS))).flatten(0, 1), ROWS)
+    few = Graph.trained(video_vectors(head, take(videos, slice(0, ROWS))).flatten(0, 1))
     hits = best(head, texts, parts_of(videos), few, 10, 5, some=False)
     assert found_by(hits) == similarity_matrix(head, texts, videos).topk(10).indices.tolist()
     assert {one.scored for one in hits} == {SHARDS * ROWS}
 
 
-def test_lists_are_read_as_they_were_written_and_forget(gallery, tmp_path):
-    head, _, videos, lists = gallery
-    lists.save(tmp_path / "lists.faiss")
-    again = Lists.load(tmp_path / "lists.faiss")
-    assert [file.name for file in tmp_path.iterdir()] == ["lists.faiss"]
-    assert again.shards == lists.shards == {7, 8, 9}
+def test_a_graph_is_read_as_it_was_written(gallery, tmp_path):
+    head, _, videos, graph = gallery
+    graph.save(tmp_path / "graph.faiss")
+    again = Graph.load(tmp_path / "graph.faiss")
+    assert [file.name for file in tmp_path.iterdir()] == ["graph.faiss"]
+    assert again.shards == graph.shards == {7, 8, 9}
     asked = video_vectors(head, take(videos, slice(ROWS, ROWS + 5)))[:, 0].numpy()
-    for one, other in zip(again.nearest(asked, 50), lists.nearest(asked, 50), strict=True):
+    for one, other in zip(again.nearest(asked, 50), graph.nearest(asked, 50), strict=True):
         assert one.tolist() == other.tolist()
         assert len(set(one.tolist())) == len(one)
     assert {numbers[0] // SHARD for numbers in again.nearest(asked, 50)} == {8}
-    again.keep([7, 9, 11])
-    assert again.shards == {7, 9}
-    assert not any((numbers // SHARD == 8).any() for numbers in again.nearest(asked, 50))
+    assert again.gone([7, 8]) == pytest.approx(1 / 3)

@@ -269,23 +269,23 @@ def test_a_first_stage_follows_the_index(zero_shot, corpus, tmp_path, monkeypatc
         assert {path.parent.name for path, _ in found[0]} == {"inner"}
 
     assert retriever.index(folder / "inner").added == 6
-    assert retriever._lists().shards == {0}
+    assert retriever._graph().shards == {0}
     check()
     assert len(retriever.search("a star", 6, candidates=6)) == 6
     assert len(retriever.search("a star", 2, candidates=1)) == 2
     monkeypatch.setattr("glscl.retriever.BEHIND", 2)
     retriever.index(folder)
-    assert retriever._lists().shards == {0}  # the lists lag behind, and nothing is lost
+    assert retriever._graph().shards == {0}  # the graph lags behind, and nothing is lost
     check()
     monkeypatch.undo()
     monkeypatch.setattr("glscl.retriever.LISTED", 1)
     (folder / "0.mp4").unlink()
     retriever.index(folder, prune=True)
-    assert not retriever._lists().shards & {0}
+    assert not retriever._graph().shards & {0}
     check()
     retriever._index.codes(WHOLE).write_text("damaged")
     retriever = Retriever.load(tmp_path / "index")
-    assert retriever._lists() is None
+    assert retriever._graph() is None
     same(retriever.search("a star", 5, candidates=5), retriever.search("a star", 5))
     with pytest.raises(ValueError, match="candidates must be a number of at least 0"):
         retriever.search("a star", candidates=-1)
