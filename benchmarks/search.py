@@ -34,6 +34,7 @@ from glscl.video_index import ROWS, Shard, halved
 
 K = 10
 CANDIDATES = (50, 100, 200, 500, 1000)
+WHOLE = 200_000  # videos that brute force reads as float32; of more it reads a tenth, and its time is scaled
 
 
 def mixed(videos: Videos, count: int, generator: torch.Generator) -> Videos:
@@ -53,7 +54,7 @@ def read_once(parts: list[np.ndarray]) -> float:
 
 
 class Gallery:
-    """So many videos in shards, with codes and a graph. made: seconds that these took, and bytes per video."""
+    """So many videos in shards, with codes and a graph. made: seconds that these took."""
 
     def __init__(self, head, source: Videos, count: int, folder: Path):
         self.head, self.count, self.shards, self.parts, self.bytes_of_codes = head, count, [], {}, []
@@ -115,8 +116,7 @@ def measure(run: Path, corpus: PreparedCorpus, count: int, queries: int, folder:
     before = psutil.Process().memory_info().rss
     gallery = Gallery(model.head, joined([test, train]), count, folder)
     held = psutil.Process().memory_info().rss - before
-    # Brute force reads a tenth as float32 where all of it would not fit, and its time is scaled: it is linear.
-    sampled = range(0, len(gallery.shards), 10 if count > 200_000 else 1)
+    sampled = range(0, len(gallery.shards), 10 if count > WHOLE else 1)
     plain = [gallery.videos(n, torch.arange(len(gallery.parts[n].rows))) for n in sampled]
     scale = count / sum(len(part.mask) for part in plain)
     times: dict[str, list[float]] = {name: [] for name in ("codes", "float32", "reading", *map(str, CANDIDATES))}
