@@ -140,10 +140,16 @@ class MilvusIndex:
                     best[hit["id"]] = max(hit["distance"], best.get(hit["id"], -math.inf))
             ids = sorted(best, key=best.get, reverse=True)[:count]
             texts = self._fields("embedding_")
-            rows = self._client.get(COLLECTION, ids, output_fields=["path", *texts]) if ids else []
+            rows = self._of(ids, ["path", *texts]) if ids else []
         loaded = [safetensors.torch.load(base64.b64decode("".join(row[name] for name in texts))) for row in rows]
         stacked = {name: torch.stack([one[name] for one in loaded]) for name in (loaded[0] if loaded else ())}
         return [row["path"] for row in rows], Shard(0, {}, stacked).embeddings(torch.arange(len(rows)))
+
+    def _of(self, ids: list[str], fields: list[str]) -> list[dict]:
+        """The rows of these ids, in any order."""
+        # Milvus Lite looks up a plain list of ids one by one, each by reading all rows; every row has a source.
+        listed = f'source != "" and id in {json.dumps(ids)}'
+        return self._client.query(COLLECTION, filter=listed, output_fields=["id", *fields])
 
     def _fields(self, beginning: str) -> list[str]:
         """Names of the fields that begin so, in order."""
@@ -176,7 +182,7 @@ class MilvusIndex:
     def _changed(self, files: list[tuple[Entry, int]]) -> list[tuple[Entry, int]]:
         """Those files whose row in Milvus is absent or another one."""
         ids = [_id(entry.path) for entry, _ in files]
-        there = {row["id"]: row["version"] for row in self._client.get(COLLECTION, ids, output_fields=["version"])}
+        there = {row["id"]: row["version"] for row in self._of(ids, ["version"])}
         return [file for file in files if there.get(_id(file[0].path)) != _version(file[0])]
 
     def _drop(self, source: str, kept: set[str]) -> int:
