@@ -190,7 +190,7 @@ REFUSED = [  # key, value, what the sentence says beside the key
     (f"{FULL}.worlds.heads", ["x_pool"], "got x_pool"),
     ("worlds.changed", {"../up": {}}, "a name of letters"),
     ("worlds.changed.two objects in a frame", {"objects": 0}, "at least 1"),
-    (f"{QUICK}.worlds.changed.logit scale 20.logit_scale", "20", "a number"),
+    (f"{QUICK}.worlds.changed.logit scale 100.logit_scale", "20", "a number"),
     ("losses.variants", ["nope"], "released, described, got 'nope'"),
     ("losses.epochs", 0, "at least 1, got 0"),
     (f"{QUICK}.losses.epochs", 0, "at least 1, got 0"),
