@@ -15,6 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoder
 
 from glscl.config import SCRATCH, RetrievalConfig, known_settings
 from glscl.losses import contrastive_loss, sinkhorn_biases
+from glscl.pretrained import load_whole, require_clip
 from glscl.released import Names, Weights, renamed, settings_of_release
 
 RECENT_BATCHES = 2  # whose queries the normalised contrastive loss adds to those of the present one; our choice
@@ -83,6 +84,21 @@ def require_content(mask: Tensor, what: str) -> None:
         raise ValueError(f"every item needs at least one real {what}, rows {empty} have none; leave those items out.")
 
 
+def require_text_blocks(config: RetrievalConfig) -> None:
+    """Raise a ValueError unless the temporal encoder can be copied from the text blocks of CLIP, `init_from_clip`."""
+    text, layers = config.clip_config.text_config, config.temporal_layers
+    if layers and text.hidden_size != config.width:
+        raise ValueError(
+            f"the temporal encoder is copied from CLIP's text blocks, which need the width of its projection, "
+            f"{config.width}, got {text.hidden_size}; set temporal_layers to 0, or take another CLIP."
+        )
+    if layers > text.num_hidden_layers:
+        raise ValueError(
+            f"the temporal encoder is copied from CLIP's text blocks, which are {text.num_hidden_layers}, got "
+            f"{layers} layers; set temporal_layers to at most {text.num_hidden_layers}."
+        )
+
+
 class TemporalEncoder(nn.Module):
     """Transformer over the frames with a residual around it, in the manner of CLIP4Clip's seqTransf.
 
@@ -103,14 +119,7 @@ class TemporalEncoder(nn.Module):
         """Copy CLIP's text positions and its first text blocks; with 0 layers there is nothing to copy."""
         if not self.blocks.layers:
             return
-        source = clip.text_model.encoder.layers
-        if len(source) < len(self.blocks.layers) or clip.config.text_config.hidden_size != self.positions.embedding_dim:
-            raise ValueError(
-                f"the temporal encoder ({len(self.blocks.layers)} layers, width {self.positions.embedding_dim}) is "
-                f"initialised from CLIP's text blocks ({len(source)} layers, width "
-                f"{clip.config.text_config.hidden_size}); use at most as many layers and the same width."
-            )
-        for block, text_block in zip(self.blocks.layers, source, strict=False):
+        for block, text_block in zip(self.blocks.layers, clip.text_model.encoder.layers, strict=False):
             block.load_state_dict(text_block.state_dict())
         self.positions.load_state_dict(clip.text_model.embeddings.position_embedding.state_dict())
 
@@ -200,7 +209,7 @@ class RetrievalModel(PreTrainedModel):
 
     def __init__(self, config: RetrievalConfig):
         super().__init__(config)
-        self.clip = CLIPModel(config.clip_config)
+        self.clip = CLIPModel(config.clip_config).float()  # a configuration of half precision makes half of CLIP so
         self.clip.logit_scale.requires_grad_(False)  # the head has its own, so that a head can be trained alone
         self.head = self.head_class(config)
         self.post_init()
@@ -210,24 +219,21 @@ class RetrievalModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, folder, **kwargs):
-        """Load a saved model; safetensors only, and strict: missing or unexpected weights are an error."""
+        """Load a saved model, in float32; safetensors only, and strict: missing or unexpected weights are an error."""
         wants_info = kwargs.pop("output_loading_info", False)
-        options = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True} | kwargs
-        model, info = super().from_pretrained(folder, **options)
-        wrong = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
-        if wrong:
-            raise ValueError(f"{folder} should hold exactly the weights of {cls.__name__}, got {wrong}; save it again.")
+        model, info = load_whole(super().from_pretrained, folder, **kwargs)
         return (model, info) if wants_info else model
 
     @classmethod
     def from_clip(cls, clip: str | CLIPModel, **settings):
         """A new model around CLIP, e.g. `openai/clip-vit-base-patch32`, a local folder, or a `CLIPModel`, in float32.
 
-        settings: names of the configuration; an unknown one is a ValueError.
+        settings: names of the configuration; an unknown one is a ValueError, and so is a CLIP that is not whole.
         """
-        if not isinstance(clip, CLIPModel):
-            clip = CLIPModel.from_pretrained(clip, use_safetensors=True)
-        model = cls(cls.config_class(clip_config=clip.config, **known_settings(cls.config_class, settings)))
+        clip = clip if isinstance(clip, CLIPModel) else load_clip(clip)
+        config = cls.config_class(clip_config=clip.config, **known_settings(cls.config_class, settings))
+        require_text_blocks(config)
+        model = cls(config)
         model.clip.load_state_dict(clip.state_dict())
         model.head.temporal.init_from_clip(clip)
         model.head.logit_scale.data.copy_(clip.logit_scale)
@@ -297,10 +303,24 @@ class RetrievalModel(PreTrainedModel):
         return self.head.loss(texts, videos)
 
 
+def load_clip(clip: str | Path) -> CLIPModel:
+    """CLIP in float32, from a folder or by name, whole: see `glscl.pretrained.load_whole`."""
+    require_clip(clip)
+    return load_whole(CLIPModel.from_pretrained, clip)[0]
+
+
 def load_backbone(clip: str | Path, backbone: str, processor) -> CLIPModel:
-    """CLIP in float32: from a folder or a name, or small and random for `scratch`, with the tokenizer's vocabulary."""
-    if backbone != "scratch":
-        return CLIPModel.from_pretrained(clip, use_safetensors=True).float()
-    tokens = {f"{name}_token_id": getattr(processor.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    text = SCRATCH["text_config"] | tokens | {"vocab_size": len(processor.tokenizer)}
-    return CLIPModel(CLIPConfig(**(SCRATCH | {"text_config": text})))
+    """CLIP in float32: from a folder or a name, or small and random for `scratch`, to fit the processor.
+
+    processor: a `glscl.data.processor.Processor`; ValueError where it does not fit. None: it is not compared.
+    """
+    if backbone == "scratch":
+        ends = {f"{name}_token_id": getattr(processor.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        text = SCRATCH["text_config"] | ends | {"vocab_size": len(processor.tokenizer)}
+        vision = SCRATCH["vision_config"] | {"image_size": processor.size}
+        model = CLIPModel(CLIPConfig(**(SCRATCH | {"text_config": text, "vision_config": vision})))
+    else:
+        model = load_clip(clip)
+    if processor:
+        processor.require_fit(model.config)
+    return model

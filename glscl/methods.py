@@ -1,12 +1,14 @@
 """The methods of the study by name. Every one is a `RetrievalModel`: the same encoders under another head."""
 
 import dataclasses
+from pathlib import Path
 
 from transformers import AutoConfig, AutoModel
 
 from glscl.base import RetrievalModel
 from glscl.config import one_of
 from glscl.model import GLSCL
+from glscl.pretrained import model_type
 from glscl.rivals.cross_encoder import CrossEncoder
 from glscl.rivals.dicosa import DiCoSA
 from glscl.rivals.drl import DRL
@@ -39,3 +41,10 @@ def settings_of(method: str, settings: dict) -> dict:
     if unknown := sorted(settings.keys() - set().union(*known.values())):
         raise ValueError(f"every setting must belong to a method, {', '.join(unknown)} to none; correct the spelling.")
     return {name: value for name, value in settings.items() if name in known[method]}
+
+
+def load_trained(folder: str | Path) -> RetrievalModel:
+    """The model in a folder that `glscl.training.runs.train_seeds` or `save_pretrained` wrote; ValueError elsewhere."""
+    if (found := model_type(folder)) not in METHODS:
+        raise ValueError(f"{folder} must hold one of {', '.join(METHODS)}, got a {found}; train one.")
+    return METHODS[found].from_pretrained(folder)

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig
 
 from glscl.base import RetrievalModel, joined, load_backbone, take
 from glscl.config import at_least
@@ -25,7 +24,8 @@ from glscl.data.decoding import VideoError, decode_frames, read_header
 from glscl.data.processor import Processor
 from glscl.data.video_files import ENDINGS, files_under, is_video
 from glscl.first_stage import GROUPS, text_vectors, video_vectors
-from glscl.methods import METHODS
+from glscl.methods import METHODS, load_trained
+from glscl.pretrained import model_type, require_clip
 from glscl.scoring import COLUMNS, encode_all, top_k
 from glscl.video_index import EVERYTHING, ROWS, WHOLE, Entry, Filter, Shard, VideoIndex, is_address
 
@@ -76,7 +76,11 @@ class Retriever:
     """
 
     def __init__(self, model: RetrievalModel, processor: Processor, source: str | Path | None = None):
-        """source: folder or name that the model can be loaded from again; an index that is saved names it."""
+        """source: folder or name that the model can be loaded from again; an index that is saved names it.
+
+        Raises ValueError where the tokenizer or the image settings do not fit the model.
+        """
+        processor.require_fit(model.config.clip_config)
         self.model, self.processor = model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), processor
         self.source = str(Path(source).resolve() if source and Path(source).exists() else source or "")
         self._index, self._opened = VideoIndex.in_memory(), Opened(None, [], {})
@@ -85,16 +89,13 @@ class Retriever:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Retriever":
         """Load a folder that `train` wrote: weights, configuration, tokenizer and image settings."""
-        config = AutoConfig.from_pretrained(folder)
-        known = {method.config_class.model_type: method for method in METHODS.values()}
-        if config.model_type not in known:
-            raise ValueError(f"{folder} must hold one of {', '.join(known)}, got a {config.model_type!r}; train one.")
-        model = known[config.model_type].from_pretrained(folder)
-        return cls(model, Processor.from_pretrained(folder, config.words), folder)
+        model = load_trained(folder)
+        return cls(model, Processor.from_pretrained(folder, model.config.words), folder)
 
     @classmethod
     def from_clip(cls, clip: str | Path, frames: int = 12, words: int = 32) -> "Retriever":
         """CLIP as it is, from a folder or by name, without training: the cosine of a sentence with the mean frame."""
+        require_clip(clip)
         processor = Processor.from_pretrained(clip, words)
         backbone = load_backbone(clip, "frozen", processor)
         model = METHODS["mean_pooling"].from_clip(backbone, temporal_layers=0, frames=frames, words=words)
@@ -106,9 +107,7 @@ class Retriever:
 
         Raises ValueError where it is neither.
         """
-        if AutoConfig.from_pretrained(model).model_type == "clip":
-            return cls.from_clip(model, frames, words)
-        return cls.from_pretrained(model)
+        return cls.from_pretrained(model) if model_type(model) in METHODS else cls.from_clip(model, frames, words)
 
     @classmethod
     def load(cls, folder: str | Path, model: str | Path | None = None) -> "Retriever":

@@ -19,7 +19,7 @@ which facts belong together, apart from `binding`; where a video shows one objec
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from glscl.bundled.grammar import FACTORS, write_told
 from glscl.bundled.oracle import KINDS
 from glscl.config import at_least
-from glscl.data.processor import Processor
+from glscl.data.processor import Processor, images_of
 from glscl.files import write_table
 from glscl.metrics import expected_recalls
 
@@ -428,8 +428,9 @@ def write(world: World, folder: str | Path, tokenizer: str | Path) -> None:
         tensors |= {"frames": frames.half(), "frame_mask": torch.ones(frames.shape[:2], dtype=torch.long)}
         save_file(tensors, partial / "features" / f"{split}.safetensors")
     processor = Processor.from_pretrained(tokenizer, world.made.words)
-    processor.save_pretrained(partial / "clip")
-    small_clip(world.made, processor.tokenizer).save_pretrained(partial / "clip")
+    clip = small_clip(world.made, processor.tokenizer)
+    replace(processor, images=images_of(clip.config.vision_config.image_size)).save_pretrained(partial / "clip")
+    clip.save_pretrained(partial / "clip")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import CLIPImageProcessorPil, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTokenizer
 
 from glscl.config import SCRATCH
+from glscl.pretrained import located
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,13 @@ class Processor:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, words: int) -> "Processor":
-        """Read tokenizer and image settings from a folder or, where a hub is reachable, by name.
+        """Read tokenizer and image settings from a folder or, where a hub or the local cache has it, by name.
 
-        A folder with a tokenizer alone, for a backbone trained from scratch, gets small frames.
+        A folder with a tokenizer alone, for a backbone trained from scratch, gets small frames. Raises ValueError where
+        there is no tokenizer, or a model without image settings.
         """
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
-        if Path(folder).is_dir() and not (Path(folder) / "preprocessor_config.json").exists():
-            size = SCRATCH["vision_config"]["image_size"]
-            images = CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-        else:
-            images = CLIPImageProcessorPil.from_pretrained(folder)
-        return cls(tokenizer, images, words)
+        source = located(folder)
+        return cls(_tokenizer(source), _images(source), words)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write tokenizer and image settings beside a model's weights."""
@@ -44,6 +41,25 @@ class Processor:
     def size(self) -> int:
         """Side of a square frame, pixels."""
         return self.images.crop_size["height"]
+
+    def require_fit(self, config: CLIPConfig) -> None:
+        """Raise a ValueError unless a CLIP of this configuration takes these tokens, so many words and these frames."""
+        text = config.text_config
+        if len(self.tokenizer) != text.vocab_size:
+            raise ValueError(
+                f"CLIP's vocabulary has {text.vocab_size} tokens, got a tokenizer with {len(self.tokenizer)}; put the "
+                "tokenizer that CLIP was trained with into its folder."
+            )
+        if self.words > text.max_position_embeddings:
+            raise ValueError(
+                f"CLIP reads at most {text.max_position_embeddings} tokens of a text, got words = {self.words}; lower "
+                "words."
+            )
+        if self.size != config.vision_config.image_size:
+            raise ValueError(
+                f"CLIP takes frames of {config.vision_config.image_size} pixels, got image settings with a crop_size "
+                f"of {self.size}; put the preprocessor_config.json that belongs to CLIP into its folder."
+            )
 
     def tokenise(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, both (texts, words); longer texts keep their first words and the end token.
@@ -71,3 +87,35 @@ class Processor:
             torch.tensor(v, device=frames.device).view(3, 1, 1) for v in (self.images.image_mean, self.images.image_std)
         )
         return (pixels - mean) / std * mask[..., None, None, None]
+
+
+def images_of(size: int) -> CLIPImageProcessorPil:
+    """CLIP's own image settings for square frames of another size, in pixels."""
+    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
+
+def _tokenizer(source: str) -> CLIPTokenizer:
+    try:
+        found = CLIPTokenizer.from_pretrained(source)
+    except Exception as error:  # tokenizers raises plain ones
+        raise ValueError(f"the tokenizer in {source} cannot be read ({error}); copy or download it again.") from error
+    if len(found) <= len(set(found.all_special_tokens)):  # transformers makes one without words where there is no file
+        raise ValueError(
+            f"{source} must hold CLIP's tokenizer (tokenizer.json, or vocab.json with merges.txt), got none; add it."
+        )
+    return found
+
+
+def _images(source: str) -> CLIPImageProcessorPil:
+    folder = Path(source)
+    if folder.is_dir() and not any((folder / f"{name}_config.json").exists() for name in ("preprocessor", "processor")):
+        if (folder / "config.json").exists():
+            raise ValueError(
+                f"{source} must state the size and the statistics of its frames (preprocessor_config.json), got a "
+                "model alone; save the CLIPImageProcessor that belongs to it there."
+            )
+        return images_of(SCRATCH["vision_config"]["image_size"])
+    try:
+        return CLIPImageProcessorPil.from_pretrained(source)
+    except OSError as error:
+        raise ValueError(f"the image settings of {source} cannot be read ({error}); save them again.") from error

@@ -17,6 +17,7 @@ from glscl.data.processor import Processor
 from glscl.data.video_files import relative_to
 from glscl.encoding import save_features
 from glscl.files import write_table
+from glscl.pretrained import require_clip
 
 
 class Prepared(NamedTuple):
@@ -91,11 +92,14 @@ def prepare(
     `glscl.data.decoding.Sampling`; features of a frozen CLIP know the middle sample position alone, so no other is kept
     for it. quality: of the JPEGs. max_missing: videos that may be absent or unreadable; their captions are left out.
     A run that was stopped goes on where it stopped. Raises what `glscl.data.corpora.read_corpus` and
-    `glscl.data.frame_store.write_store` raise.
+    `glscl.data.frame_store.write_store` raise, and ValueError where CLIP is not whole, before anything is decoded.
     """
     folder = Path(folder)
     captions = read_corpus(dataset, **corpus)
+    if inputs["backbone"] != "scratch":
+        require_clip(inputs["clip"])
     processor = Processor.from_pretrained(inputs["clip"], inputs["words"])
+    load_backbone(inputs["clip"], inputs["backbone"], processor)  # a CLIP that is not whole costs no decoding
     kept = Sampling(inputs["frames"], sampling, fps, 1 if inputs["backbone"] == "frozen" else offsets)
     videos = captions.drop_duplicates("video")
     report = write_store(folder / "frames", videos, kept, processor.size, quality, max_missing, progress=progress)

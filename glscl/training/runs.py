@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig
 
 from glscl.base import RetrievalModel, load_backbone
 from glscl.child_process import end_with_parent
@@ -21,7 +21,7 @@ from glscl.code_hash import hash_of
 from glscl.data.dataset import PreparedCorpus
 from glscl.data.processor import Processor
 from glscl.files import write_json
-from glscl.methods import METHODS
+from glscl.methods import METHODS, load_trained
 from glscl.training.parallel import Processes, usable_gpus
 from glscl.training.trainer import TrainSettings, train
 
@@ -212,7 +212,23 @@ def load_run(folder: Path, selection: str = "selected") -> RetrievalModel:
 
     selection: the `selected` epoch, the `last` one, or another file of weights in the folder, by its stem.
     """
-    model = METHODS[AutoConfig.from_pretrained(folder).model_type].from_pretrained(folder)
+    model = load_trained(folder)
     if selection != "selected":
-        model.load_state_dict(model.state_dict() | load_file(folder / f"{selection}.safetensors"))
+        _take(model, Path(folder) / f"{selection}.safetensors")
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _take(model: RetrievalModel, file: Path) -> None:
+    """Give a model the weights in a file, which holds those that were trained: the head's, and CLIP's or none."""
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} cannot be loaded ({error}); copy the run or train it again.") from error
+    own = model.state_dict()
+    missing = {
+        f"head.{name}" for name, weight in model.head.named_parameters() if weight.requires_grad
+    } - weights.keys()
+    strange = {name for name, weight in weights.items() if name not in own or weight.shape != own[name].shape}
+    if wrong := sorted(missing | strange):
+        raise ValueError(f"{file} should hold the trained weights of its run, {wrong[0]} does not fit; train it again.")
+    model.load_state_dict(own | weights)

@@ -54,6 +54,21 @@ def test_a_corpus_for_a_frozen_clip_holds_captions_frames_and_features(source, i
     assert [len(encoded.corpus.split(name).videos) for name in KEPT] == list(KEPT.values())
 
 
+def test_a_clip_that_is_not_whole_costs_no_decoding(source, inputs, bundled, tmp_path):
+    clip = shutil.copytree(bundled / "tiny-clip", tmp_path / "clip")
+    config = json.loads((clip / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] += 1
+    (clip / "config.json").write_text(json.dumps(config))
+    for given, message in (
+        ({"clip": str(clip)}, r"exactly the weights of CLIPModel .* 16 missing"),
+        ({"words": 65}, "reads at most 64 tokens of a text, got words = 65"),
+        ({"clip": str(tmp_path / "none")}, "no folder and no name of a hub"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepared(source, inputs | given, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
 def test_the_summary_counts_texts_that_are_cut_and_can_be_written(source, inputs, tmp_path):
     found = prepared(source, inputs | {"words": 20}, tmp_path, sampling="fps", fps=2.0)
     lengths = found.captions.loc[found.captions["split"] == "test", "tokens"]

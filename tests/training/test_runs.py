@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from glscl.data.dataset import PreparedCorpus
 from glscl.encoding import encode_split
@@ -177,6 +177,32 @@ def test_a_kept_run_can_be_loaded_and_read_and_holds_nothing_measured(train_in, 
     pd.testing.assert_frame_equal(pd.read_csv(folder / "curve.csv"), curves)
     for text in (folder / "README.md", folder / "curve.csv", tmp_path / "out/settings.json"):
         assert "second" not in text.read_text()
+
+
+@pytest.mark.parametrize("fault", ["missing", "unexpected", "of another shape", "cut", "absent"])
+def test_weights_of_an_epoch_that_are_not_whole_are_refused(corpus, tmp_path, fault):
+    model = GLSCL.from_clip(corpus["clip"], **MODEL, words=24, frames=4)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "last.safetensors"
+    weights = {f"head.{name}": weight + 1 for name, weight in model.head.state_dict().items()}
+    save_file(weights, file)
+    assert all(torch.equal(load_run(tmp_path, "last").state_dict()[name].cpu(), w) for name, w in weights.items())
+    queries = weights.pop("head.local.queries")
+    if fault == "unexpected":
+        weights |= {"head.local.queries": queries, "head.local.noun_queries": queries.clone()}
+    elif fault == "of another shape":
+        weights["head.local.queries"] = queries[:1].clone()
+    save_file(weights, file)
+    if fault == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif fault == "absent":
+        file.unlink()
+    told = (
+        "cannot be loaded" if fault in ("cut", "absent") else r"trained weights of its run, head.local.(noun_)?queries"
+    )
+    with pytest.raises(ValueError, match=told) as raised:
+        load_run(tmp_path, "last")
+    assert str(file) in str(raised.value)
 
 
 def test_a_kept_run_can_be_searched(corpus, train_in, tmp_path):
