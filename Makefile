@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme parity lint bundled-inputs bench temperature hooks clean
+.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest parity lint bundled-inputs bench temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -57,6 +57,18 @@ report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=
 
 readme: .venv/.installed  ## write README.md's results and docs/results.md anew from the full results
 	@python -m glscl.study.documents
+
+# Torch stays the locked one, as another one takes gigabytes; what it needs of CUDA is left out with it.
+LOWEST := build/lowest
+TESTS ?= tests --ignore=tests/test_house.py -m "not slow and not pipeline"
+lowest: inputs  ## run the fast tests with the lowest versions that pyproject.toml allows, or TESTS="some of them"
+	@uv venv --quiet --clear --python .venv/bin/python $(LOWEST)
+	@python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo $(LOWEST)/lib/python*/site-packages)/shared.pth
+	@uv pip compile --quiet --resolution lowest-direct --extra dev --python $(LOWEST)/bin/python --no-emit-package torch \
+		--no-header --no-annotate pyproject.toml | grep -v '^nvidia-\|^cuda-\|^triton=' > $(LOWEST)/all.txt
+	@uv pip freeze --quiet --python .venv/bin/python | grep -vxFf - $(LOWEST)/all.txt > $(LOWEST)/differ.txt
+	@uv pip install --quiet --no-deps --python $(LOWEST)/bin/python -r $(LOWEST)/differ.txt
+	@$(LOWEST)/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
 
 parity: .venv/.installed  ## write docs/parity.md anew: how far every head is from the code of its release
 	@python -m tests.released

@@ -19,7 +19,7 @@ class RetrievalConfig(PreTrainedConfig):
     """
 
     model_type = "retrieval"
-    sub_configs_defaults = {"clip_config": CLIPConfig}  # noqa: RUF012
+    sub_configs_defaults = sub_configs = {"clip_config": CLIPConfig}  # noqa: RUF012, below transformers 5.23 the second
 
     clip_config: dict | CLIPConfig | None = None
     temporal_layers: int = 4
@@ -29,6 +29,8 @@ class RetrievalConfig(PreTrainedConfig):
     contrastive: str = "infonce"
 
     def __post_init__(self, **kwargs):
+        if not isinstance(self.clip_config, CLIPConfig):  # transformers itself does so from 5.23 on
+            self.clip_config = CLIPConfig(**(self.clip_config or {}))
         super().__post_init__(**kwargs)
         at_least("temporal_layers", self.temporal_layers, 0)
         at_least("layer_norm_eps", self.layer_norm_eps, 0)
