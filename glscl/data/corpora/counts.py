@@ -29,6 +29,25 @@ PUBLISHED = {
 }
 
 
+def counts_of(dataset: str, partition: str | None) -> dict[str, tuple[int, int]]:
+    """Videos and captions of each split of a benchmark: the first of what was counted, else of what others state.
+
+    Where nobody states the videos, there are at most as many as captions, and that number stands for them. Raises
+    ValueError for a corpus that is no benchmark.
+    """
+    key = dataset, partition
+    if key not in COUNTED:
+        known = ", ".join(sorted({" ".join(filter(None, entry)) for entry in COUNTED}))
+        given = " ".join(filter(None, key))
+        raise ValueError(f"the counts are known of the benchmarks {known}, got {given}; name one of them.")
+    found = {}
+    for split in ("train", "val", "test"):
+        known = [table[key][split][0] for table in (COUNTED, PUBLISHED) if split in table.get(key, {})]
+        videos, captions = (next((pair[i] for pair in known if pair[i] is not None), None) for i in (0, 1))
+        found[split] = videos or captions, captions
+    return found
+
+
 def check_counts(table: pd.DataFrame, dataset: str, partition: str | None) -> None:
     """Compare the splits of a table with the known counts.
 
