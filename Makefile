@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest parity lint bundled-inputs bench temperature hooks clean
+.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest parity lint bundled-inputs bench gpu-check rehearse temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -84,6 +84,13 @@ bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny C
 
 bench: .venv/.installed  ## measure the speed targets of docs/costs.md, some minutes; fails where one is missed
 	@python -m benchmarks.bench
+
+gpu-check: .venv/.installed  ## parity, speed and memory of this machine's GPU, at most 5 minutes; in seconds without one
+	@python -m benchmarks.gpu_check
+
+rehearse: .venv/.installed  ## what a benchmark will take on this machine: make rehearse DATASET=msrvtt, some minutes
+	@test -n "$(DATASET)" || { echo "name a benchmark: make rehearse DATASET=msrvtt"; exit 2; }
+	@python -m benchmarks.rehearsal "$(DATASET)"
 
 temperature: .venv/.installed  ## choose the temperature of the frame softmax on validation, some 6 minutes
 	@python -m benchmarks.temperature

@@ -27,18 +27,18 @@ WIDTH, HEIGHT, RATE = 320, 240, 25
 FRAMES, OFFSETS, SIZE = 12, 3, 224  # MSR-VTT's
 
 
-def draw_video(path: Path, seconds: float) -> None:
-    """Encode a made-up video of this duration."""
+def draw_video(path: Path, seconds: float, rate: int = RATE) -> None:
+    """Encode a made-up video of this duration, with `rate` frames per second."""
     random = np.random.default_rng(0)
     layers = [random.integers(0, 256, (side, 2 * side, 3), dtype=np.uint8) for side in (6, 24, 96)]
     size = (4 * WIDTH, 2 * HEIGHT)
     background = np.mean([np.asarray(Image.fromarray(layer).resize(size)) for layer in layers], axis=0)
     grain = random.normal(0, 3, (8, HEIGHT, WIDTH, 1))
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "23", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for number in range(round(seconds * RATE)):
-            at = number / RATE
+        for number in range(round(seconds * rate)):
+            at = number / rate
             left = round(1.5 * WIDTH * (1 + np.sin(at / 5)))
             top = round(0.5 * HEIGHT * (1 + np.cos(at / 3)))
             image = background[top : top + HEIGHT, left : left + WIDTH] + grain[number % 8]

@@ -86,14 +86,14 @@ def about(head: str) -> dict:
         return json.loads(str(file["about"]))
 
 
-def difference(head: str, case: str, **settings) -> Difference:
-    """How far this package is from the release, with settings in the place of the release's."""
+def difference(head: str, case: str, device: str | torch.device = "cpu", **settings) -> Difference:
+    """How far this package is from the release on a device, with settings in the place of the release's."""
     with np.load(FOLDER / f"{head}.npz") as file:
         stored = {name: file[name] for name in file.files}
     made = json.loads(str(stored["about"]))
     method = METHODS[made["method"]]
-    model = method.from_released(weights(made["shapes"]), **made["settings"] | settings)
-    inputs = batch(case)
+    model = method.from_released(weights(made["shapes"]), **made["settings"] | settings).to(device)
+    inputs = {name: tensor.to(device) for name, tensor in batch(case).items()}
 
     def embeddings():
         texts = model.encode_texts(inputs["token_ids"], inputs["token_mask"])
@@ -162,4 +162,4 @@ NCL has no public code; its row is a loss for mean pooling, after the descriptio
 
 
 def _distance(first: torch.Tensor, second: torch.Tensor) -> float:
-    return (first - second).abs().max().item()
+    return (first.cpu() - second.cpu()).abs().max().item()
