@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 from torch.utils.data import BatchSampler, RandomSampler
 from tqdm import tqdm
 
@@ -36,6 +34,7 @@ from glscl.training.bert_adam import (
     released_learning_rate_factor,
     to_half,
 )
+from glscl.training.memory import recomputed, require_memory
 from glscl.training.parallel import Processes, mixed, whole_batch_gradients
 
 BACKBONES = ("frozen", "finetuned", "scratch")
@@ -182,9 +181,9 @@ def train(
     model.clip.logit_scale.requires_grad_(False)
     if settings.half:
         prepare_clip(model.clip)
-    layers = [*model.clip.text_model.encoder.layers, *model.clip.vision_model.encoder.layers]
-    for layer in layers if settings.checkpointing else []:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    if processes.device.type == "cuda":
+        capacity = torch.cuda.get_device_properties(processes.device).total_memory
+        require_memory(model, settings, capacity, processes.count)
     optimizer = _optimizer(model, settings, processes.device)
     batches = _Share(data, settings.batch_size, processes)
     loader = loader_of(data, data, processes.device, batches, batches.shuffle)
@@ -193,7 +192,8 @@ def train(
     curve, selected = _resume(folder, run.trained, optimizer)
     processes.require_equal(len(curve), f"epochs in {folder}")
     steps = settings.epochs * len(loader)
-    with _deterministic(settings.deterministic):
+    lean = recomputed(model.clip) if settings.checkpointing else nullcontext()
+    with _deterministic(settings.deterministic), lean:
         if settings.compile and settings.backbone != "frozen":
             _compile(run)
         for epoch in range(len(curve), settings.epochs):
@@ -225,8 +225,6 @@ def train(
     processes.wait()
     if settings.half:
         model.clip.float()
-    for layer in layers if settings.checkpointing else []:
-        del layer.forward
 
 
 CLOCK = ["seconds", "items_per_second", "data_wait_share"]  # what was measured; all else is the same everywhere
