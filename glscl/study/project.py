@@ -89,7 +89,7 @@ def require_inputs(root: Path, notebook: str, items: dict[str, str]) -> None:
         return
     read, absent = [Path(dep.fs_path) for dep in own.deps], {}
     for stage in stages:
-        if stage is own or stage.addressing == "code":  # whose hashes of code no notebook reads
+        if stage is own or (stage.cmd and stage.name == "code"):  # whose hashes of code no notebook reads
             continue
         for path in (Path(out.fs_path) for out in stage.outs):
             needed = any(path == dep or dep in path.parents or path in dep.parents for dep in read)
@@ -99,8 +99,8 @@ def require_inputs(root: Path, notebook: str, items: dict[str, str]) -> None:
         return
     if data := [path for path, stage in absent.items() if not stage.cmd]:
         raise NotYet(f"{data[0]} is not here: run `make inputs` first, then this notebook again.")
-    makers = {stage.addressing for stage in absent.values()}
-    name = makers.pop() if len(makers) == 1 else own.addressing
+    makers = {stage.name for stage in absent.values()}  # its address depends on the working directory
+    name = makers.pop() if len(makers) == 1 else own.name
     more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
     raise NotYet(f"{next(iter(absent))}{more} must be made first: run `dvc repro {name}`, then this notebook again.")
 

@@ -144,7 +144,7 @@ def test_a_notebook_of_a_clean_clone_says_what_to_run_first(clone, opened, bundl
             with pytest.raises(NotYet, match=r" must be made first: run `dvc repro \S+`, then this") as raised:
                 opened(name)
             assert re.search(r"`dvc repro (\S+)`", str(raised.value))[1] == FIRST[name]
-            assert FIRST[name] in {stage.addressing for stage in stages}
+            assert FIRST[name] in {stage.name for stage in stages if stage.cmd}
             assert raised.value._render_traceback_() == [str(raised.value)]
         else:
             monkeypatch.chdir(root)
