@@ -32,7 +32,9 @@ try:
 except ImportError as error:
     raise ImportError(f"Milvus needs pymilvus, got {error}; install it with `pip install glscl[milvus]`.") from error
 
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints a traceback of every error that it raises
+# pymilvus prints a traceback of every error that it raises, and Milvus Lite of a call that pymilvus does without.
+for _name in ("pymilvus", "grpc._server"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 COLLECTION, ABOUT = "glscl_videos", "glscl"
 TEXT = 65_532  # bytes of a field of embeddings: the most that Milvus takes, in whole groups of base64
 BATCH = 128  # rows that travel together: some megabytes

@@ -127,11 +127,11 @@ def test_shares_are_published_and_searched_at_an_address(here, capsys):
     assert sum(int(line.split()[3]) for line in said[2:]) == 5
     assert run(f"glscl search videos.db star --json --folder {here / 'videos'} --shortest 0.1 --since 2020-01-01") == 0
     assert len(json.loads(capsys.readouterr().out)["star"]) == 5
-    assert run("glscl search part-1 star --json --before 2020-01-01 --candidates 3") == 0
+    assert run("glscl search videos.db star --json --before 2020-01-01 --candidates 3") == 0
     assert json.loads(capsys.readouterr().out)["star"] == []
     assert run("glscl info videos.db") == 0
     assert json.loads(capsys.readouterr().out)["videos"] == 5
-    assert run("glscl search part-1 star --since yesterday") == 1
+    assert run("glscl search videos.db star --since yesterday") == 1
     assert "a time must be like 2026-01-31" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         run("glscl index videos --index part-3 --shard 3of16")
