@@ -240,10 +240,9 @@ def _usual_gap(stream) -> float:
     return float(1 / stream.average_rate) if stream.average_rate else 0.04
 
 
-def _starts_anew(step, container):
-    """Whether time stamps that differ by `step`, seconds (a number or an array), belong to two recordings."""
-    cut = bool(container.format.flags & Flags.ts_discont.value)
-    return (step < -STEP_BACK) | ((step > STEP_AHEAD) & cut)
+def _longest_step(container) -> float:
+    """Return the step ahead, seconds, beyond which time stamps belong to another recording."""
+    return STEP_AHEAD if container.format.flags & Flags.ts_discont.value else np.inf
 
 
 def _packet_times(path) -> tuple[tuple[np.ndarray, float], float]:
@@ -254,19 +253,21 @@ def _packet_times(path) -> tuple[tuple[np.ndarray, float], float]:
     with av.open(str(path), metadata_errors="replace") as container:
         stream = _stream(container, path)
         gap, tick = _usual_gap(stream), float(stream.time_base or 0)
-        found, others = [], 0.0
+        found, others, pictures, nan = [], 0.0, stream.index, np.nan
         for packet in container.demux():
-            stamp = packet.dts if packet.pts is None else packet.pts
+            dts, pts = packet.dts, packet.pts
+            stamp = dts if pts is None else pts
             if not packet.size or stamp is None or packet.is_discard:
                 continue
-            if packet.stream_index == stream.index:
-                order = np.nan if packet.dts is None else packet.dts * tick
-                found.append((stamp * tick, (packet.duration or 0) * tick or gap, order))
+            if packet.stream_index == pictures:
+                found.append((stamp, packet.duration or 0, nan if dts is None else dts))
             elif packet.time_base:
                 others = max(others, float((stamp + (packet.duration or 0)) * packet.time_base))
-        times, lengths, order = np.array(found).reshape(-1, 3).T
+        times, lengths, order = np.array(found, float).reshape(-1, 3).T * tick
+        lengths[lengths == 0] = gap
         ordered = np.flatnonzero(~np.isnan(order))
-        borders = [*ordered[1:][_starts_anew(np.diff(order[ordered]), container)], len(times)]
+        steps = np.diff(order[ordered])
+        borders = [*ordered[1:][(steps < -STEP_BACK) | (steps > _longest_step(container))], len(times)]
         for border, after in pairwise(borders):
             times[border:] += (times + lengths)[:border].max() - times[border:after].min()
         claimed = 0.0 if len(borders) > 1 else _claimed_duration(container, stream)
@@ -292,10 +293,11 @@ def _decode(path, part, size: int, wanted: np.ndarray, claimed: float) -> _Pictu
     """Decode up to the end of `part` and keep the wanted frames. claimed: duration of the pictures, 0 = not known."""
     times, images, wanted = [], {}, set(wanted.flat)
     packets = broken = inside = corrupt = 0
-    origin, last, stop = 0.0, None, 0.0
+    origin, last, at, stop = 0.0, None, 0.0, 0.0
+    rotation = orientation = None
     with av.open(str(path), metadata_errors="replace") as container:
         stream = _stream(container, path)
-        gap = _usual_gap(stream)
+        gap, longest = _usual_gap(stream), _longest_step(container)
         for packet in container.demux(stream):
             packets += 1
             try:
@@ -304,15 +306,18 @@ def _decode(path, part, size: int, wanted: np.ndarray, claimed: float) -> _Pictu
                 broken += 1
                 continue
             for frame in decoded:
-                if frame.time is None:
+                now = frame.time
+                if now is None:
                     at = stop
                 else:
-                    if last is None or _starts_anew(frame.time - last, container):
-                        origin = frame.time - stop
-                    last = frame.time
-                    at = max(frame.time - origin, times[-1] if times else 0.0)
+                    if last is None or not -STEP_BACK <= now - last <= longest:
+                        origin = now - stop
+                    last, at = now, max(now - origin, at)
                 if len(times) in wanted:
-                    images[len(times)] = _square(frame, size)
+                    # The matrix is asked for where the rotation is new, as that keeps a frame in memory for long.
+                    if frame.rotation != rotation:
+                        rotation, orientation = frame.rotation, _orientation(frame)
+                    images[len(times)] = _square(frame, size, orientation)
                 times.append(at)
                 stop = at + (float(frame.duration * frame.time_base) if frame.duration else gap)
                 if part[0] < stop and at < part[1]:
@@ -345,9 +350,9 @@ def _claimed_duration(container, stream) -> float:
     return float(stream.duration * stream.time_base) if own and stream.duration and stream.time_base else 0.0
 
 
-def _square(frame, size: int) -> np.ndarray:
+def _square(frame, size: int, orientation: Image.Transpose | None) -> np.ndarray:
     image = _in_colour(frame)
-    if (orientation := _orientation(frame)) is not None:
+    if orientation is not None:
         image = image.transpose(orientation)
     scale = size / min(image.size)
     image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
@@ -363,12 +368,18 @@ def _in_colour(frame) -> Image.Image:
         target = {"dst_color_trc": ColorTrc.BT709, "dst_color_primaries": ColorPrimaries.BT709}
         kind = frame.format.name, frame.width, frame.height, frame.color_trc, frame.color_primaries
         return _converter(threading.get_ident(), kind).reformat(frame, format="rgb24", threads=1, **target).to_image()
-    if frame.format.has_palette or any(component.is_alpha for component in frame.format.components):
+    if _may_be_transparent(frame.format.name):
         clear = Image.fromarray(frame.to_ndarray(format="rgba"))
         image = Image.new("RGB", clear.size)
         image.paste(clear, mask=clear.getchannel("A"))
         return image
     return frame.to_image()
+
+
+@functools.cache
+def _may_be_transparent(pixels: str) -> bool:
+    kind = av.VideoFormat(pixels)
+    return kind.has_palette or any(component.is_alpha for component in kind.components)
 
 
 @functools.lru_cache(maxsize=32)
