@@ -55,8 +55,8 @@ def loader_of(data, split: Split, device: torch.device, batches, generator: torc
     draws a number from it when it starts.
     """
     workers = reading_processes(device) if split.reads_frames else 0
-    ahead = {"num_workers": workers, "prefetch_factor": 4 if workers else None, "pin_memory": device.type == "cuda"}
-    return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is, generator=generator, **ahead)
+    feed = {"num_workers": workers, "pin_memory": device.type == "cuda"}
+    return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is, generator=generator, **feed)
 
 
 def reading_processes(device: torch.device) -> int:
