@@ -137,8 +137,11 @@ class Folders(NamedTuple):
 
 
 def commit() -> str:
-    """Commit of the project, with "+changes" where code, notebooks or parameters differ from it."""
-    root = project_root()
+    """Commit of the project, with "+changes" where code, notebooks or parameters differ; outside one, "no commit"."""
+    try:
+        root = project_root()
+    except FileNotFoundError:
+        return "no commit"
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True)
     sources = ["glscl", "notebooks", "params.yaml", "dvc.yaml", "requirements.lock"]
     changed = subprocess.run(["git", "status", "--porcelain", "--", *sources], cwd=root, capture_output=True)
