@@ -15,7 +15,7 @@ from glscl.code_hash import hash_of
 from glscl.files import write_text
 from glscl.study.parameters import load_params
 from glscl.study.project import project_root
-from glscl.study.stage import require_valid_params
+from glscl.study.stage import params_are_valid
 
 
 def write_hashes(root: Path) -> None:
@@ -44,10 +44,7 @@ def write_hashes(root: Path) -> None:
 def main() -> int:
     """Check params.yaml, then write the hashes; the exit status."""
     root = project_root()
-    try:
-        require_valid_params(root)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    if not params_are_valid(root):
         return 1
     write_hashes(root)
     return 0

@@ -19,7 +19,7 @@ from glscl.study import verify
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
 from glscl.study.project import project_root
-from glscl.study.stage import require_valid_params
+from glscl.study.stage import params_are_valid
 
 REPRO = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
 ALONE = re.compile(r"(full_)?(costs|convergence)@")  # stages whose times are results
@@ -91,10 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("profile", help="quick or full")
     profile = parser.parse_args(argv).profile
     root = project_root()
-    try:
-        require_valid_params(root)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+    if not params_are_valid(root):
         return 1
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")

@@ -59,6 +59,16 @@ def require_valid_params(root: Path) -> None:
         passed.write_text(state)  # in place: processes of a launcher do so at once, and half of it is no state
 
 
+def params_are_valid(root: Path) -> bool:
+    """Whether `require_valid_params` takes params.yaml; why not is printed."""
+    try:
+        require_valid_params(root)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def require_valid_given(root: Path, parameters: dict, assignments: list[str]) -> None:
     """Raise ValueError where parameters given as key=value or section.key=value could not come from params.yaml."""
     names = {pair.partition("=")[0].partition(".")[0] for pair in assignments}
