@@ -56,6 +56,8 @@ def loader_of(data, split: Split, device: torch.device, batches, generator: torc
     """
     workers = reading_processes(device) if split.reads_frames else 0
     feed = {"num_workers": workers, "pin_memory": device.type == "cuda"}
+    if workers:
+        feed["prefetch_factor"] = 1  # each holds one batch, hundreds of megabytes, and there are many of them
     return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is, generator=generator, **feed)
 
 

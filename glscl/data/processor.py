@@ -10,6 +10,8 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTokenizer
 from glscl.config import SCRATCH
 from glscl.pretrained import located
 
+PADDED = 128  # a vocabulary may be filled up to a multiple of this, for speed
+
 
 @dataclass(frozen=True)
 class Processor:
@@ -45,7 +47,7 @@ class Processor:
     def require_fit(self, config: CLIPConfig) -> None:
         """Raise a ValueError unless a CLIP of this configuration takes these tokens, so many words and these frames."""
         text = config.text_config
-        if len(self.tokenizer) != text.vocab_size:
+        if not 0 <= text.vocab_size - len(self.tokenizer) < PADDED:
             raise ValueError(
                 f"CLIP's vocabulary has {text.vocab_size} tokens, got a tokenizer with {len(self.tokenizer)}; put the "
                 "tokenizer that CLIP was trained with into its folder."

@@ -139,3 +139,9 @@ def test_a_tokenizer_that_does_not_fit_clip_is_refused(processor, bundled, chang
         setattr(config.text_config, name, value)
     with pytest.raises(ValueError, match=message):
         processor.require_fit(config)
+
+
+def test_a_vocabulary_that_is_filled_up_to_a_multiple_of_128_fits(processor, bundled):
+    config = CLIPConfig.from_pretrained(bundled / "tiny-clip")
+    config.text_config.vocab_size = 1024
+    processor.require_fit(config)
