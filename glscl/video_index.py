@@ -32,6 +32,7 @@ CREATE TABLE files (
     reason TEXT, shard INTEGER, row INTEGER, checksum INTEGER
 );
 CREATE INDEX by_hash ON files (hash);
+CREATE INDEX by_place ON files (shard, row);
 CREATE TABLE shards (number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
 CREATE TABLE codes (number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL);
 """
