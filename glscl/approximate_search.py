@@ -6,7 +6,6 @@ vectors (IVF) lose much unless a quarter is read, and a graph does not. Videos t
 are: a graph that lags behind an index costs time and loses nothing.
 """
 
-import os
 from pathlib import Path
 
 import faiss
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from glscl.base import MatchingHead, joined, take
 from glscl.exact_search import Hits, Part, directions
+from glscl.files import replacing
 from glscl.first_stage import text_vectors
 from glscl.scoring import similarity_matrix
 
@@ -56,9 +56,8 @@ class Graph:
 
     def save(self, file: Path) -> None:
         """Write the graph in one step."""
-        partial = file.with_name(f".{file.name}.partial")
-        faiss.write_index(self._index, str(partial))
-        os.replace(partial, file)
+        with replacing(file) as partial:
+            faiss.write_index(self._index, str(partial))
 
     def __len__(self) -> int:
         return self._index.ntotal

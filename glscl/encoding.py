@@ -1,7 +1,6 @@
 """A model and a split: embeddings, each item encoded once; ranks of every query; the features of a frozen CLIP."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from transformers import CLIPModel
 from glscl.base import RetrievalModel, joined
 from glscl.data.dataset import Split
 from glscl.data.frame_store import CORES
+from glscl.files import replacing
 from glscl.metrics import per_query
 from glscl.model import GLSCL
 from glscl.scoring import encode_all, on_cpu, similarity_matrix
@@ -152,11 +152,8 @@ def save_features(
     for name, tensor in joined.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{name} must be finite in float16, got NaN or infinity; check the weights of CLIP.")
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    save_file(joined, partial)
-    os.replace(partial, file)
+    with replacing(file, sum(tensor.nbytes for tensor in joined.values())) as partial:
+        save_file(joined, partial)
     return {name: tuple(tensor.shape) for name, tensor in joined.items()}
 
 

@@ -1,15 +1,28 @@
 """Files that appear in one step: JSON that is sorted, rounded and finite, tables, texts, and kills between."""
 
+import errno
 import json
 import os
+import sqlite3
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from glscl import files
-from glscl.files import write_json, write_table, write_text
+from glscl.files import (
+    FullDiskError,
+    damage,
+    full_disk,
+    replacing,
+    write_checksums,
+    write_json,
+    write_table,
+    write_text,
+)
 
 TABLE = pd.DataFrame({"video": ["a", "b"], "score": [0.25, 1e-9]}, index=[7, 3])
 
@@ -82,3 +95,97 @@ def test_a_kill_leaves_the_old_file_and_the_next_write_the_new_one(tmp_path, mon
     WRITERS[name](path)
     assert path.read_text() != "old"
     assert os.listdir(tmp_path) == [name]
+
+
+def test_what_replaces_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    flush, replace = files.to_disk, os.replace
+    monkeypatch.setattr(files, "to_disk", lambda path: (done.append(path.name), flush(path)))
+    monkeypatch.setattr(files.os, "replace", lambda *names: (done.append("replace"), replace(*names)))
+    with replacing(tmp_path / "folder") as partial:
+        (partial / "inner").mkdir(parents=True)
+        (partial / "inner/file").write_text("content")
+    assert done[:-2] == [".folder.partial", "inner", "file"]
+    assert done[-2:] == ["replace", tmp_path.name]
+
+
+def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path):
+    def write(name):
+        with replacing(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / name).touch()
+            if name == "broken":
+                raise KeyError(name)
+
+    for name, left in (("old", "old"), ("broken", "old"), ("new", "new")):
+        try:
+            write(name)
+        except KeyError:
+            assert name == "broken"
+        assert [path.name for path in (tmp_path / "folder").iterdir()] == [left]
+        assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_checksums_are_those_of_sha256sum_and_find_what_is_changed(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".hidden").touch()
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart/c.txt").write_text("c")
+    write_checksums(tmp_path / "apart", {"../a.txt": files.checksum(tmp_path / "a.txt")})
+    write_checksums(tmp_path)
+    for folder in (tmp_path, tmp_path / "apart"):
+        subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=True)
+        assert damage(folder) == ""
+    (tmp_path / "c.txt").touch()
+    assert "should name each file there, 'c.txt' is on one side alone" in damage(tmp_path)
+    (tmp_path / "c.txt").unlink()
+    (tmp_path / "a.txt").write_text("another")
+    assert damage(tmp_path) == f"{tmp_path / 'a.txt'} is not what its checksum says"
+    assert damage(tmp_path / "apart") == f"{tmp_path / 'apart/../a.txt'} is not what its checksum says"
+    (tmp_path / "b.txt").unlink()
+    assert "'b.txt' is on one side alone" in damage(tmp_path)
+    (tmp_path / "SHA256SUMS").unlink()
+    assert f"{tmp_path} cannot be checked" in damage(tmp_path)
+
+
+FULL = {
+    "with the file": lambda folder: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "new/file")),
+    "of a copy": lambda folder: OSError(errno.ENOSPC, "No space left on device", "/a", None, str(folder / "b")),
+    "of safetensors": lambda _: SafetensorError("I/O error: No space left on device (os error 28)"),
+    "of sqlite": lambda _: sqlite3.OperationalError("database or disk is full"),
+    "of a quota": lambda _: OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    "of another process": lambda folder: f"ERROR: x\nOSError: [Errno 28] No space left on device: '{folder}/f'\nmore",
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_an_error_of_a_full_disk_is_one_sentence_with_the_folder(tmp_path, kind):
+    told = full_disk(FULL[kind](tmp_path), tmp_path / "not/yet")
+    assert told.startswith(f"the disk of {tmp_path} is full: ")
+    assert told.endswith(" MB are free; free some space, and the same command goes on from there")
+    error = RuntimeError("it failed")
+    error.__cause__ = OSError(f"first; {told}")
+    assert full_disk(error, "/elsewhere") == told
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied", "/a"), ValueError("a batch is full")])
+def test_other_errors_tell_nothing_of_a_disk(error):
+    assert full_disk(error, "/") == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the /dev/full of Linux")
+def test_a_full_disk_leaves_the_old_file_and_says_what_is_missing(tmp_path):
+    (tmp_path / "a.bin").write_text("old")
+    told = r"the disk of .* is full: .* MB are free, 2\.5 MB for a\.bin needed; free some"
+
+    def write():
+        with replacing(tmp_path / "a.bin", 2_500_000) as partial:
+            partial.write_text("half")
+            with open("/dev/full", "w") as full:
+                full.write("new")
+
+    with pytest.raises(FullDiskError, match=told):
+        write()
+    assert (tmp_path / "a.bin").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.bin"]

@@ -17,8 +17,6 @@ which facts belong together, apart from `binding`; where a video shows one objec
 """
 
 import math
-import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +31,7 @@ from glscl.bundled.grammar import FACTORS, write_told
 from glscl.bundled.oracle import KINDS
 from glscl.config import at_least
 from glscl.data.processor import Processor, images_of
-from glscl.files import write_table
+from glscl.files import replacing, write_table
 from glscl.metrics import expected_recalls
 
 NAMES = list(FACTORS)  # shape, colour, size, motion, background
@@ -415,24 +413,21 @@ def write(world: World, folder: str | Path, tokenizer: str | Path) -> None:
     folder: is replaced. tokenizer: of a CLIP whose tokenizer the small CLIP gets; its towers are random, as nothing is
     encoded with them.
     """
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "features").mkdir(parents=True)
-    write_table(partial / "captions.parquet", world.captions())
-    for split, texts in world.texts.items():
-        owners, words = np.unique(texts.owner), torch.from_numpy(world.words[split])
-        frames = torch.from_numpy(world.frames[owners])
-        mask = torch.ones(words.shape[:2], dtype=torch.long)
-        tensors = {"sentence": words[:, -1].contiguous().half(), "words": words.half(), "word_mask": mask}
-        tensors |= {"frames": frames.half(), "frame_mask": torch.ones(frames.shape[:2], dtype=torch.long)}
-        save_file(tensors, partial / "features" / f"{split}.safetensors")
-    processor = Processor.from_pretrained(tokenizer, world.made.words)
-    clip = small_clip(world.made, processor.tokenizer)
-    replace(processor, images=images_of(clip.config.vision_config.image_size)).save_pretrained(partial / "clip")
-    clip.save_pretrained(partial / "clip")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(folder) as partial:
+        (partial / "features").mkdir(parents=True)
+        write_table(partial / "captions.parquet", world.captions())
+        for split, texts in world.texts.items():
+            owners, words = np.unique(texts.owner), torch.from_numpy(world.words[split])
+            frames = torch.from_numpy(world.frames[owners])
+            mask = torch.ones(words.shape[:2], dtype=torch.long)
+            tensors = {"sentence": words[:, -1].contiguous().half(), "words": words.half(), "word_mask": mask}
+            tensors |= {"frames": frames.half(), "frame_mask": torch.ones(frames.shape[:2], dtype=torch.long)}
+            save_file(tensors, partial / "features" / f"{split}.safetensors")
+        processor = Processor.from_pretrained(tokenizer, world.made.words)
+        clip = small_clip(world.made, processor.tokenizer)
+        images = images_of(clip.config.vision_config.image_size)
+        replace(processor, images=images).save_pretrained(partial / "clip")
+        clip.save_pretrained(partial / "clip")
 
 
 def small_clip(made: Facets, tokenizer: CLIPTokenizer) -> CLIPModel:

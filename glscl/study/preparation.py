@@ -1,7 +1,5 @@
 """One corpus from annotation files and videos to what models are trained on: captions, frames, features of a CLIP."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ from glscl.data.frame_store import FrameStore, write_store
 from glscl.data.processor import Processor
 from glscl.data.video_files import relative_to
 from glscl.encoding import save_features
-from glscl.files import write_table
+from glscl.files import replacing, write_table
 from glscl.pretrained import require_clip
 
 
@@ -161,25 +159,22 @@ def encode(folder: str | Path, inputs: dict) -> Encoded:
     encoded. Where CLIP is trained there are no features, and `features` holds an empty file `.keep` alone.
     """
     folder = Path(folder)
-    features, partial = folder / "features", folder / ".features.partial"
     corpus = PreparedCorpus.open(folder, inputs["clip"], inputs["backbone"], inputs["words"])
     torch.manual_seed(0)
     clip = load_backbone(inputs["clip"], inputs["backbone"], corpus.processor)
     parameters = sum(weights.numel() for weights in clip.parameters())
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
     shapes = []
-    if corpus.backbone == "frozen":
-        store = FrameStore(folder / "frames")
-        known: dict[str, torch.Tensor] = {}
-        last = corpus.captions.groupby("video")["split"].last()
-        for name, captions in corpus.captions.groupby("split", sort=False):
-            split = Split.from_store(captions, store, corpus.processor)
-            found = save_features(split, clip, partial / f"{name}.safetensors", known)
-            known = {video: frames for video, frames in known.items() if last[video] != name}
-            shapes.append({"split": name} | {kind: " x ".join(map(str, shape)) for kind, shape in found.items()})
-    else:
-        (partial / ".keep").touch()
-    shutil.rmtree(features, ignore_errors=True)
-    os.replace(partial, features)
+    with replacing(folder / "features") as partial:
+        partial.mkdir()
+        if corpus.backbone == "frozen":
+            store = FrameStore(folder / "frames")
+            known: dict[str, torch.Tensor] = {}
+            last = corpus.captions.groupby("video")["split"].last()
+            for name, captions in corpus.captions.groupby("split", sort=False):
+                split = Split.from_store(captions, store, corpus.processor)
+                found = save_features(split, clip, partial / f"{name}.safetensors", known)
+                known = {video: frames for video, frames in known.items() if last[video] != name}
+                shapes.append({"split": name} | {kind: " x ".join(map(str, shape)) for kind, shape in found.items()})
+        else:
+            (partial / ".keep").touch()
     return Encoded(corpus, parameters, pd.DataFrame(shapes))

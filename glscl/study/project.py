@@ -66,7 +66,7 @@ def linked_project(root: Path) -> Path:
     for path in (*(root / "work").rglob("*"), *(root / "results").rglob("*")):
         folders = path.relative_to(root).parent
         unfinished = any(name.startswith(".") for name in folders.parts)
-        if path.is_file() and not unfinished and not folders.is_relative_to(BY_HAND):
+        if path.is_file() and path.suffix != ".lock" and not unfinished and not folders.is_relative_to(BY_HAND):
             linked.append(path)
     for path in linked:
         link = copy / path.relative_to(root)
