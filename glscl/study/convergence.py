@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from glscl.base import MatchingHead, RetrievalModel, load_backbone
 from glscl.config import one_of
 from glscl.data.dataset import PreparedCorpus, Split
-from glscl.files import write_json
+from glscl.files import damage, replacing, write_checksums, write_json
+from glscl.locks import alone
 from glscl.methods import METHODS, settings_of
 from glscl.study.counting import counted, random_features
 from glscl.study.processes import one_thread_each
@@ -172,18 +173,23 @@ def curve(study: Study, name: str, seed: int) -> list[float]:
     about = Job(method, chosen, study.corpus, settings, [seed]).about()
     about |= {"seed": seed, "clip": study.corpus.clip, "test": test.fingerprint()}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    folder, finished = study.scratch / key, study.scratch / f"{key}.json"
-    if not finished.exists():
-        model = untrained(study, name, seed)
-        r1 = [recall_at_1(model, test)]
-        with redirect_stdout(StringIO()):  # a line per epoch and run would bury the page
-            train(model, data, validation, settings, seed, folder, progress=False)
-        for step in study.steps[1:]:
-            model.load_state_dict(model.state_dict() | load_file(folder / f"after-{step:06d}.safetensors"))
-            r1.append(recall_at_1(model, test))
-        write_json(finished, {"r1": r1}, digits=12)
-        shutil.rmtree(folder)
-    return json.loads(finished.read_text())["r1"]
+    folder, finished = study.scratch / key, study.scratch / f"{key}.finished"
+    with alone(study.scratch / f"{key}.lock", f"trains in {folder}", wait=True):
+        if wrong := damage(finished):
+            if finished.exists():
+                print(f"{wrong}, so it is made again.", flush=True)
+            model = untrained(study, name, seed)
+            r1 = [recall_at_1(model, test)]
+            with redirect_stdout(StringIO()):  # a line per epoch and run would bury the page
+                train(model, data, validation, settings, seed, folder, progress=False)
+            for step in study.steps[1:]:
+                model.load_state_dict(model.state_dict() | load_file(folder / f"after-{step:06d}.safetensors"))
+                r1.append(recall_at_1(model, test))
+            with replacing(finished) as partial:
+                write_json(partial / "r1.json", {"r1": r1}, digits=12)
+                write_checksums(partial)
+            shutil.rmtree(folder)
+        return json.loads((finished / "r1.json").read_text())["r1"]
 
 
 def untrained(study: Study, name: str, seed: int) -> RetrievalModel:

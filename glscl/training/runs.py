@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import socket
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,8 @@ from glscl.child_process import end_with_parent
 from glscl.code_hash import hash_of
 from glscl.data.dataset import PreparedCorpus
 from glscl.data.processor import Processor
-from glscl.files import write_json
+from glscl.files import naming_full_disk, put_in_place, write_json
+from glscl.locks import alone
 from glscl.methods import METHODS, load_trained
 from glscl.training.parallel import Processes, usable_gpus
 from glscl.training.trainer import TrainSettings, train
@@ -68,7 +70,8 @@ def train_seeds(
     loads it, `glscl.retriever` searches with it), the weights of the last epoch in `last.safetensors`, the curve, and a
     model card. The folder appears when all are complete, and holds nothing that was measured. The clocks say how long
     each epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
-    work/.unfinished, so that a stage that fails later trains nothing again.
+    work/.unfinished, so that a stage that fails later trains nothing again. Where another process trains these seeds,
+    this one waits and then finds them trained.
     Without a GPU the seeds are trained side by side, each in a process of its own; a head over a frozen CLIP uses one
     thread, so that its weights do not depend on the number of cores. On several GPUs they are too, and where there are
     more GPUs than seeds a seed has several. In processes of a launcher, such as `torchrun`, all train each seed.
@@ -81,6 +84,16 @@ def train_seeds(
     # Other seeds of the same job may be trained in another process at the same time.
     complete = UNFINISHED / key / f"complete-{'-'.join(map(str, seeds))}"
     processes = Processes.of_launcher(settings.devices)
+    lock, waits = complete.with_name(f".{complete.name}.lock"), processes.count == 1
+    once = alone(lock, f"trains {folder}", waits) if processes.writes else nullcontext()
+    with naming_full_disk(UNFINISHED), once:
+        return _train_all(job, about, complete, folder, processes)
+
+
+def _train_all(
+    job: Job, about: dict, complete: Path, folder: Path, processes: Processes
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    seeds, settings = job.seeds, job.settings
     if processes.writes:
         shutil.rmtree(complete, ignore_errors=True)
     processes.wait()
@@ -96,9 +109,7 @@ def train_seeds(
         _start(_train_seed, len(seeds), job, about, complete, len(seeds))
     if processes.writes:
         write_json(complete / "settings.json", {name: about[name] for name in ("method", "model", "train")})
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(complete, folder)
+        put_in_place(complete, folder)
     processes.wait()
     curves = [pd.read_csv(folder / f"seed-{seed}/curve.csv") for seed in seeds]
     clocks = [pd.read_csv(complete.parent / f"clock-{seed}.csv") for seed in seeds]

@@ -22,7 +22,8 @@ from glscl.base import RetrievalModel
 from glscl.config import at_least, one_of
 from glscl.data.dataset import Split
 from glscl.encoding import encode_split, encode_texts, encode_videos, loader_of, on_device
-from glscl.files import write_table
+from glscl.files import CHECKSUMS, checksum, damage, read_checksums, replacing, to_disk, write_checksums, write_table
+from glscl.locks import alone
 from glscl.metrics import retrieval_metrics
 from glscl.rivals.cross_encoder import CrossEncoder, rerank
 from glscl.scoring import similarity_matrix
@@ -164,18 +165,34 @@ def train(
     The selected weights are those of the epoch with the best `recall_at_1` on `validation`; both files hold the
     trained weights. With `keep_epochs` and `keep_steps` there are files `after-<step>.safetensors` too. After every
     epoch the whole state is stored in `folder`, and a run that was stopped goes on from there to the same numbers:
-    each epoch draws its order, its frames and its dropout from (seed, epoch) alone. If the run is complete already,
-    the model is left as it is: the files hold the result. Every epoch prints a line; `progress` adds a bar for its
-    steps.
+    each epoch draws its order, its frames and its dropout from (seed, epoch) alone. Of the last two states a damaged
+    one is passed over, after a line that names it. If the run is complete already, the model is left as it is: the
+    files hold the result, and `SHA256SUMS` their checksums. Every epoch prints a line; `progress` adds a bar for its
+    steps. Where another process trains in the folder, this one waits for it.
     In processes of a launcher each encodes its share of every batch, and the first writes; see `Processes`.
     Raises ValueError for fewer texts than one batch, a batch that the processes do not divide, or a loss that is not
-    finite.
+    finite; BusyError in processes of a launcher where another process trains in the folder; FullDiskError.
     """
-    if (folder / "curve.csv").exists():
-        return
+    processes = Processes.of_launcher(settings.devices)
+    waits = processes.count == 1  # those of a launcher would not wait long for the first
+    with alone(folder / ".lock", f"trains in {folder}", waits) if processes.writes else nullcontext():
+        if not processes.first_says(processes.writes and _is_complete(folder)):
+            _train(model, data, validation, settings, seed, folder, progress, processes)
+        processes.wait()
+
+
+def _train(
+    model: RetrievalModel,
+    data: Split,
+    validation: Split,
+    settings: TrainSettings,
+    seed: int,
+    folder: Path,
+    progress: bool,
+    processes: Processes,
+) -> None:
     if len(data) < settings.batch_size:
         raise ValueError(f"one batch needs {settings.batch_size} texts, got {len(data)}; lower train.batch_size.")
-    processes = Processes.of_launcher(settings.devices)
     model.to(processes.device)
     model.clip.requires_grad_(settings.backbone != "frozen")
     model.clip.logit_scale.requires_grad_(False)
@@ -187,9 +204,8 @@ def train(
     optimizer = _optimizer(model, settings, processes.device)
     batches = _Share(data, settings.batch_size, processes)
     loader = loader_of(data, data, processes.device, batches, batches.shuffle)
-    run = _Run(model, optimizer, data, settings, seed, processes, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    curve, selected = _resume(folder, run.trained, optimizer)
+    run = _Run(model, optimizer, data, settings, seed, processes, folder, {})
+    curve, selected = _resume(run)
     processes.require_equal(len(curve), f"epochs in {folder}")
     steps = settings.epochs * len(loader)
     lean = recomputed(model.clip) if settings.checkpointing else nullcontext()
@@ -218,11 +234,10 @@ def train(
                     selected = {name: p.detach().cpu().clone() for name, p in run.trained.items()}
                 if settings.keep_epochs:
                     run.keep(curve[-1]["step"])
-                _store(folder, run.trained, selected, optimizer, curve)
+                _store(run, selected, curve)
                 print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
     if processes.writes:
         _finish(folder, run.trained, selected, curve)
-    processes.wait()
     if settings.half:
         model.clip.float()
 
@@ -239,7 +254,7 @@ def _weights(trained: dict) -> dict:
 
 
 class _Run(NamedTuple):
-    """One training: what its steps need."""
+    """One training: what its steps need. kept: checksums of the weights that were kept, by path from a state."""
 
     model: RetrievalModel
     optimizer: torch.optim.Optimizer
@@ -248,6 +263,7 @@ class _Run(NamedTuple):
     seed: int
     processes: Processes
     folder: Path
+    kept: dict[str, str]
 
     @property
     def trained(self) -> dict[str, Tensor]:
@@ -256,7 +272,9 @@ class _Run(NamedTuple):
 
     def keep(self, step: int) -> None:
         """Keep the weights after this step while training goes on."""
-        save_file(_weights(self.trained), self.folder / f"after-{step:06d}.safetensors")
+        file = self.folder / f"after-{step:06d}.safetensors"
+        _save(_weights(self.trained), file)
+        self.kept[f"../{file.name}"] = checksum(file)
 
     def gradients(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Compute the gradients of a batch on the device; return the terms of the loss, outside the graph."""
@@ -380,6 +398,7 @@ def _validate(run: _Run, validation: Split) -> float:
 
 def _compile(run: _Run) -> None:
     """Compile CLIP's encoders; where that fails they stay as they are, and a line says why."""
+    torch.compiler.set_stance("default")  # a training before this one may have failed to compile
     for encoder in (run.model.clip.text_model, run.model.clip.vision_model):
         encoder.compile()
     pairs = run.data.__getitems__(list(range(run.processes.share(run.settings.batch_size))))
@@ -407,42 +426,68 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def _save(tensors: dict[str, Tensor], file: Path) -> None:
+    with replacing(file, sum(tensor.nbytes for tensor in tensors.values())) as partial:
+        save_file(tensors, partial)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a folder holds a finished run; a line says where its files are damaged, and it is trained again."""
+    if not (folder / CHECKSUMS).is_file():
+        return False
+    if wrong := damage(folder):
+        print(f"{wrong}, so the run is trained again.", flush=True)
+        (folder / CHECKSUMS).unlink()
+    return not wrong
+
+
 def _finish(folder: Path, trained: dict, selected: dict, curve: list[dict]) -> None:
-    save_file(selected, folder / "selected.safetensors")
-    save_file(_weights(trained), folder / "last.safetensors")
+    _save(selected, folder / "selected.safetensors")
+    _save(_weights(trained), folder / "last.safetensors")
     rows = pd.DataFrame(curve)
     write_table(folder / "clock.csv", rows[["seed", "epoch", *CLOCK]])
     write_table(folder / "curve.csv", rows.drop(columns=CLOCK))
+    write_checksums(folder)
+    for written in (folder / CHECKSUMS, folder):
+        to_disk(written)
     for state in folder.glob("epoch-*"):
         shutil.rmtree(state)
 
 
-def _store(folder: Path, trained: dict, selected: dict, optimizer, curve: list[dict]) -> None:
-    """Write everything that a resume needs to a temporary folder, then rename it and drop the older ones."""
-    partial, complete = folder / "partial", folder / f"epoch-{len(curve):04d}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
+def _store(run: _Run, selected: dict, curve: list[dict]) -> None:
+    """Write everything that a resume needs, in one step; keep that of the epoch before, and drop what is older."""
+    tensors = {f"model.{name}": p.detach() for name, p in run.trained.items()}
     tensors |= {f"selected.{name}": p for name, p in selected.items()}
-    for number, moments in optimizer.state_dict()["state"].items():
+    for number, moments in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
-    (partial / "curve.json").write_text(json.dumps(curve))
-    os.replace(partial, complete)
-    for older in set(folder.glob("epoch-*")) - {complete}:
-        shutil.rmtree(older)
+    newest, before = (run.folder / f"epoch-{epoch:04d}" for epoch in (len(curve), len(curve) - 1))
+    with replacing(newest, sum(tensor.nbytes for tensor in tensors.values())) as partial:
+        partial.mkdir()
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+        (partial / "curve.json").write_text(json.dumps(curve))
+        write_checksums(partial, run.kept)
+    for other in set(run.folder.glob("epoch-*")) - {newest, before}:
+        shutil.rmtree(other)
 
 
-def _resume(folder: Path, trained: dict, optimizer) -> tuple[list[dict], dict]:
-    """Load the newest complete state into model and optimiser; the curve so far and the selected weights."""
-    checkpoints = sorted(file.parent for file in folder.glob("epoch-*/curve.json"))
-    if not checkpoints:
-        return [], {}
-    tensors = load_file(checkpoints[-1] / "state.safetensors")
-    state: dict[int, dict] = {}
-    selected = {}
+def _resume(run: _Run) -> tuple[list[dict], dict]:
+    """Load the newest sound state into model and optimiser; the curve so far and the selected weights.
+
+    A line names what is damaged. It stays until its epoch is trained again.
+    """
+    for state in sorted(run.folder.glob("epoch-*"), reverse=True):
+        if not (wrong := damage(state)):
+            return _load(run, state)
+        if run.processes.writes:
+            print(f"{wrong}, so training goes on from an earlier epoch.", flush=True)
+    return [], {}
+
+
+def _load(run: _Run, checkpoint: Path) -> tuple[list[dict], dict]:
+    run.kept.update((name, known) for name, known in read_checksums(checkpoint).items() if "/" in name)
+    trained, state, selected = run.trained, {}, {}
     with torch.no_grad():
-        for name, tensor in tensors.items():
+        for name, tensor in load_file(checkpoint / "state.safetensors").items():
             kind, rest = name.split(".", 1)
             if kind == "model":
                 trained[rest].copy_(tensor)
@@ -451,5 +496,5 @@ def _resume(folder: Path, trained: dict, optimizer) -> tuple[list[dict], dict]:
             else:
                 number, moment = rest.split(".")
                 state.setdefault(int(number), {})[moment] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads((checkpoints[-1] / "curve.json").read_text()), selected
+    run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
+    return json.loads((checkpoint / "curve.json").read_text()), selected

@@ -180,7 +180,7 @@ def test_every_head_and_seed_is_a_run_of_its_own(opened, monkeypatch):
 def test_a_finished_run_is_not_repeated_unless_its_data_changed(opened, monkeypatch):
     study = opened(heads=["plain"])
     first = convergence.curve(study, "plain", 3)
-    assert [file.suffix for file in study.scratch.iterdir()] == [".json"]
+    assert [file.suffix for file in study.scratch.iterdir()] == [".finished"]
     monkeypatch.setattr(convergence, "train", None)
     assert convergence.curve(study, "plain", 3) == first
     write_corpus(study.corpus.folder)

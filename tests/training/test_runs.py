@@ -79,16 +79,46 @@ def test_seeds_on_several_gpus_are_those_of_one_process(corpus, train_in, tmp_pa
         assert max((one[name] - tensor).abs().max().item() for name, tensor in other.items()) < 1e-5
 
 
-def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
+@pytest.fixture
+def begun(corpus):
+    """begun(folder, epochs, seeds) -> a process of its own that trains in `folder` and has stored an epoch of each."""
+    processes = []
+
+    def start(folder, epochs, seeds):
+        folder.mkdir(exist_ok=True)
+        multiprocessing.set_forkserver_preload(["glscl.training.runs"])
+        prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
+        given = folder, prepared, epochs, seeds
+        processes.append(multiprocessing.get_context("forkserver").Process(target=train_apart, args=given))
+        processes[0].start()
+        while len({state.parent for state in folder.glob("work/.unfinished/*/seed-*/epoch-*")}) < len(seeds):
+            assert processes[0].is_alive()
+            time.sleep(0.01)
+        return processes[0]
+
+    yield start
+    for process in processes:
+        process.kill()
+
+
+def test_who_trains_what_another_process_trains_waits_and_finds_it_trained(
+    begun, train_in, tmp_path, monkeypatch, capsys
+):
+    other = begun(tmp_path, 20, [0])
+    monkeypatch.setattr(trainer, "_epoch", None)  # nothing is trained here
+    curves, _ = train_in(tmp_path, [0], epochs=20)
+    assert f"process {other.pid} (since " in (said := capsys.readouterr().out)
+    assert said.endswith(") trains out; this one waits for it.\n")
+    assert len(curves) == 20
+    assert GLSCL.from_pretrained(tmp_path / "out/seed-0")
+    other.join()
+    assert other.exitcode == 0
+    assert not list(tmp_path.glob("work/.unfinished/*/**/.*lock*"))
+
+
+def test_a_killed_run_leaves_no_output_and_resumes(begun, train_in, tmp_path):
     killed, epochs = tmp_path / "killed", 15
-    killed.mkdir()
-    multiprocessing.set_forkserver_preload(["glscl.training.runs"])
-    prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
-    given = killed, prepared, epochs, [0]
-    process = multiprocessing.get_context("forkserver").Process(target=train_apart, args=given)
-    process.start()
-    while not list(killed.glob("work/.unfinished/*/*/epoch-*/curve.json")) and process.is_alive():
-        time.sleep(0.01)
+    process = begun(killed, epochs, [0])
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -103,18 +133,12 @@ def test_a_killed_run_leaves_no_output_and_resumes(corpus, train_in, tmp_path):
     assert files(killed / "out") == files(tmp_path / "undisturbed/out")
 
 
-def test_seeds_side_by_side_end_when_their_parent_is_killed(corpus, tmp_path):
-    multiprocessing.set_forkserver_preload(["glscl.training.runs"])
-    prepared = dataclasses.replace(corpus["prepared"], captions_per_video=2)
-    given = tmp_path, prepared, 10_000, [0, 1]
-    process = multiprocessing.get_context("forkserver").Process(target=train_apart, args=given)
-    process.start()
+def test_seeds_side_by_side_end_when_their_parent_is_killed(begun, tmp_path):
+    process = begun(tmp_path, 10_000, [0, 1])
 
     def epochs():
         return sorted(path.parent.name for path in tmp_path.glob("work/.unfinished/*/*/epoch-*/curve.json"))
 
-    while len(epochs()) < 2 and process.is_alive():
-        time.sleep(0.05)
     before = epochs()
     process.kill()
     process.join()
