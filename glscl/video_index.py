@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from glscl.files import naming_full_disk, replacing
+from glscl.locks import alone
+
 VERSION = 2
+LOCK = ".lock"
+LEFT = (LOCK, ".manifest")  # how names begin that a kill leaves in a new folder
 WHOLE = -1  # in place of the number of a shard: codes of all of them
 ROWS = 2**14  # of a shard; smaller ones are joined when an index is closed
 TABLES = """
@@ -134,16 +138,12 @@ class VideoIndex:
         Raises ValueError where something else lies in the folder.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(name != ".lock" for name in os.listdir(folder))):
+        if folder.exists() and (not folder.is_dir() or any(not name.startswith(LEFT) for name in os.listdir(folder))):
             raise ValueError(f"an index needs a folder of its own, and {folder} holds something; name another.")
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".manifest.partial"
         value = json.dumps({"version": VERSION, "id": uuid.uuid4().hex} | about)
-        with closing(sqlite3.connect(partial)) as connection, connection:
-            connection.executescript(TABLES)
-            connection.execute("INSERT INTO about VALUES (?, ?)", (value, _seal(value)))
-        os.replace(partial, folder / "manifest.sqlite")
-        _to_disk(folder)
+        with replacing(folder / "manifest.sqlite") as partial, closing(sqlite3.connect(partial)) as new, new:
+            new.executescript(TABLES)
+            new.execute("INSERT INTO about VALUES (?, ?)", (value, _seal(value)))
         return cls.open(folder)
 
     @classmethod
@@ -225,19 +225,12 @@ class VideoIndex:
 
     @contextmanager
     def writing(self):
-        """Context in which one process may change the index. Raises ValueError where another one does."""
+        """Context in which one process may change the index. Raises BusyError where another one does."""
         if self.folder is None:
             yield
             return
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"another process writes the index {self.folder}; wait until it has ended.") from error
-        try:
+        with alone(self.folder / LOCK, f"writes the index {self.folder}"), naming_full_disk(self.folder):
             yield
-        finally:
-            lock.release()
 
     def add(self, entries: list[Entry], embeddings: dict[str, Tensor] | None) -> None:
         """Add files, or replace what is known of them, in one step.
@@ -347,12 +340,9 @@ class VideoIndex:
         if self.folder is None:
             self._shards[shard] = tensors
             return 0
-        partial = self.folder / f".shard-{shard:06d}.partial"
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        _to_disk(partial)
-        checksum = _checksum(partial)
-        os.replace(partial, self._file(shard))
-        _to_disk(self.folder)
+        with replacing(self._file(shard), sum(tensor.nbytes for tensor in tensors.values())) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
+            checksum = _checksum(partial)
         self._shards.pop(shard, None)
         return checksum
 
@@ -408,11 +398,3 @@ def _checksum(*files: Path) -> int:
             while part := opened.read(2**20):
                 found = zlib.crc32(part, found)
     return found
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,9 +1,12 @@
 """An index in a folder: what it keeps, what damage and kills do to it, and who may write."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 
+from glscl.locks import BusyError
 from glscl.video_index import ROWS, WHOLE, Entry, Filter, VideoIndex, is_address
 
 ABOUT = {"model": "somewhere", "method": "glscl"}
@@ -117,7 +120,7 @@ def test_a_kill_leaves_what_was_there(tmp_path, monkeypatch, moment):
 
     with monkeypatch.context() as patch:
         if moment == "shard":
-            patch.setattr("glscl.video_index.os.replace", kill)
+            patch.setattr("glscl.files.os.replace", kill)
         elif moment == "manifest":
             patch.setattr(VideoIndex, "_place", kill)
         else:
@@ -137,7 +140,11 @@ def test_a_kill_leaves_what_was_there(tmp_path, monkeypatch, moment):
 def test_one_process_writes_at_a_time(tmp_path):
     index = VideoIndex.create(tmp_path / "index", ABOUT)
     other = VideoIndex.open(tmp_path / "index")
-    with index.writing(), pytest.raises(ValueError, match="another process writes the index"), other.writing():
+    with (
+        index.writing(),
+        pytest.raises(BusyError, match=rf"^process {os.getpid()} \(since .*\) writes the index .*; wait"),
+        other.writing(),
+    ):
         pass
     with other.writing():
         other.add(entries("a"), embeddings(1))

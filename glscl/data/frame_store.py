@@ -4,8 +4,6 @@ One store holds all splits of a corpus. A split is a list of videos, two splits 
 `test_multi`), and a reader of one split touches no page of the others, so stores per split would gain nothing.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -41,6 +39,8 @@ from glscl.data.decoding import (
     of_frames,
     unfit,
 )
+from glscl.files import naming_full_disk, put_in_place
+from glscl.locks import alone
 
 __all__ = ["FrameStore", "Sampling", "VideoError", "decode_frames", "write_store"]
 
@@ -66,7 +66,7 @@ def write_store(
         Positions may share a JPEG; the length is 0 in segments that a short video lacks.
     videos.parquet: video, seconds (duration), damaged (share of its frames that the decoder flags as corrupt), frames
         (number of JPEGs), bytes (their size), sha256 (of the JPEGs and their positions).
-    store.json: sampling, size and quality.
+    store.json: sampling, size and quality, and sha256 of these and of the table of videos.
 
     The work goes on in `.<folder>.partial`, beside the store: a kill leaves the old store or none, and DVC, which
     deletes a stage's outputs before it runs the stage again, deletes nothing there. After a kill, a full disk or a
@@ -91,8 +91,8 @@ def write_store(
 
     Raises:
         VideoError: more than `max_missing` videos are unreadable, or a decoding process died.
-        OSError: the disk is too small.
-        RuntimeError: another process writes this store.
+        FullDiskError: the disk is too small; the message says what the other videos will take.
+        BusyError: another process writes this store.
         ValueError: the table is empty or names a video twice, `folder` is something else than a store, or a number is
             out of its range.
     """
@@ -104,9 +104,9 @@ def write_store(
         raise ValueError(f"the store {folder} needs a table with each video once, given {len(videos)} rows: correct it")
     if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - {*FILES, JOURNAL}):
         raise ValueError(f"{folder} holds other things than a frame store: choose another folder or empty it")
-    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
+    lock, partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("lock", "partial", "old"))
     settings = asdict(sampling) | {"size": size, "quality": quality}
-    try:
+    with alone(lock, f"writes the frame store {folder}"), naming_full_disk(folder.parent):
         with closing(_Unfinished(partial, settings)) as store:
             rows = videos[["video", "path", "start", "end"]].itertuples(index=False)
             jobs = [_Job(*row, _source(*row[1:]), sampling, size, quality) for row in rows]
@@ -120,13 +120,9 @@ def write_store(
             shutil.rmtree(old, ignore_errors=True)
             if folder.exists():
                 folder.rename(old)
-            partial.rename(folder)
+            put_in_place(partial, folder)
             (folder / JOURNAL).unlink()
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OSError(f"the disk of {folder} is full: free some and run again, which goes on from here") from error
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     damaged = table.loc[table["damaged"] > 0, ["video", "damaged"]].values.tolist()
     if damaged:
         video, share = max(damaged, key=lambda row: row[1])
@@ -178,25 +174,18 @@ def _source(path: str, start: float, end: float) -> str | None:
 class _Unfinished:
     """A store in the making: the JPEGs so far and a journal, whose first line says what they depend on beside videos.
 
-    A video is complete when its line is. The journal is locked, so that one process writes; a kill frees the lock.
+    A video is complete when its line is.
     """
 
     def __init__(self, folder: Path, settings: dict):
         self.folder, self.settings = folder, settings
         self.sources: dict[str, str] = {}
-        busy = f"another process is writing the store of {folder}: wait until it ends, then run again"
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self.jpegs, self.journal = ((folder / name).open("a+b") for name in (FILES[0], JOURNAL))
-            fcntl.flock(self.journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError):
-            raise RuntimeError(busy) from None
-        if not os.fstat(self.journal.fileno()).st_nlink:  # it was completed between the two calls
-            raise RuntimeError(busy)
+        self.jpegs, self.journal = ((folder / name).open("a+b") for name in (FILES[0], JOURNAL))
         self._resume()
 
     def close(self) -> None:
-        with self.journal, self.jpegs:  # both are closed, and the lock is free, even where a full disk takes no rest
+        with self.journal, self.jpegs:  # both are closed, even where a full disk takes no rest
             pass
 
     def _resume(self) -> None:
@@ -225,8 +214,11 @@ class _Unfinished:
     def _records(self) -> Iterator[tuple[bytes, dict]]:
         for line in self.journal:
             try:
-                record = json.loads(line[: line.index(b"\n")])
-            except ValueError:
+                record = json.loads(line)
+                record.pop("line")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                return
+            if _line(record) != line:
                 return
             yield line, record | {"places": np.array(record["places"], np.int64)}
 
@@ -237,6 +229,11 @@ class _Unfinished:
         self.journal.write(_line(record | {"source": source}))
         self.journal.flush()
         self.sources[record["video"]] = source
+
+    def needed(self, videos: int) -> str:
+        """What so many more videos will take, if they are like those that are here."""
+        taken = self.jpegs.tell() / max(len(self.sources), 1)
+        return f"some {videos * taken / 1e6:,.1f} MB for the other {videos:,} videos" if taken else ""
 
     def finish(self, videos: list[str]) -> pd.DataFrame:
         """Write the tables of these videos, whose JPEGs are all here, in this order; return the one of the videos."""
@@ -258,7 +255,8 @@ class _Unfinished:
         positions[..., 0] += np.where(positions[..., 1] > 0, ordered[:, None, None], 0)
         np.save(self.folder / FILES[1], positions)
         table.to_parquet(self.folder / FILES[2])
-        (self.folder / FILES[3]).write_text(json.dumps(self.settings, indent=2) + "\n")
+        seal = _seal(self.settings, self.folder / FILES[2])
+        (self.folder / FILES[3]).write_text(json.dumps(self.settings | {"sha256": seal}, indent=2) + "\n")
         return table
 
     def _reorder(self, first: np.ndarray, sizes: pd.Series) -> None:
@@ -272,7 +270,14 @@ class _Unfinished:
 
 
 def _line(record: dict) -> bytes:
-    return json.dumps(record, sort_keys=True).encode() + b"\n"
+    """A line of the journal, with a checksum of the rest of it."""
+    seal = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json.dumps(record | {"line": seal}, sort_keys=True).encode() + b"\n"
+
+
+def _seal(settings: dict, table: Path) -> str:
+    """The sha256 of what a store says of itself: its settings and the table of its videos."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + table.read_bytes()).hexdigest()
 
 
 def _digest(jpegs: bytes | memoryview, positions: np.ndarray) -> str:
@@ -288,11 +293,12 @@ def _decode_all(store: _Unfinished, todo: list[_Job], total: int, workers: int, 
     pace = 0.1 if sys.stderr.isatty() else 30  # a log gets a line twice a minute
     bar = {"unit": "file", "desc": "decode", "file": sys.stderr, "mininterval": pace, "disable": not progress}
     with tqdm(total=total, initial=total - len(todo), **bar) as shown, closing(_results(todo, workers)) as results:
-        for job, (record, data) in zip(todo, results, strict=True):
+        for left, (job, (record, data)) in zip(range(len(todo), 0, -1), zip(todo, results, strict=True), strict=True):
             if record is None:
                 missing.append([job.video, data])
             else:
-                store.add(job.source, record, data)
+                with naming_full_disk(store.folder, store.needed(left)):
+                    store.add(job.source, record, data)
             shown.update()
     return missing
 
@@ -360,11 +366,13 @@ class FrameStore:
             self._places = np.load(self.folder / FILES[1], mmap_mode="r", allow_pickle=False)
             table = pd.read_parquet(self.folder / FILES[2])
             settings = json.loads((self.folder / FILES[3]).read_text())
+            if settings.pop("sha256") != _seal(settings, self.folder / FILES[2]):
+                raise ValueError(f"{FILES[2]} and {FILES[3]} do not fit together")
             self.size, self.quality = settings.pop("size"), settings.pop("quality")
             self.sampling = Sampling(**settings)
             self.videos, self.hashes = table["video"].tolist(), table["sha256"].tolist()
             self._first = np.cumsum([0, *table["bytes"]])
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.folder} holds a damaged frame store ({error}): {_AGAIN}") from error
         wanted = (len(table), self.sampling.frames, self.sampling.offsets, 2), self._first[-1]
         if wanted != (self._places.shape, len(self._jpegs)):

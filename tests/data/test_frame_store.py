@@ -17,6 +17,8 @@ import pytest
 from glscl.data import frame_store as video_module
 from glscl.data.decoding import compress, decode_frames, decode_video, decompress
 from glscl.data.frame_store import FILES, FrameStore, Sampling, VideoError, write_store
+from glscl.files import FullDiskError
+from glscl.locks import BusyError
 from tests.clips import damage, grey, make_unfit, noise, table, write_clip
 
 
@@ -277,7 +279,7 @@ def test_a_kill_leaves_the_old_store_and_the_next_run_decodes_the_rest(tmp_path,
 def test_a_second_writer_is_refused_and_harms_nothing(tmp_path, clips):
     folder, videos = tmp_path / "store", table(*clips * 100)
     process = start_writing(folder, videos)
-    with pytest.raises(RuntimeError, match=r"another process is writing the store .*: wait"):
+    with pytest.raises(BusyError, match=rf"^process {process.pid} \(since .*\) writes the frame store .*; wait"):
         write(folder, table(*clips))
     assert process.wait() == 0
     FrameStore(folder).verify()
@@ -322,7 +324,10 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path, clips):
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, old[1]))
     try:
-        with pytest.raises(OSError, match=r"the disk of .*store is full: free some and run again") as caught:
+        with pytest.raises(
+            FullDiskError,
+            match=rf"^the disk of {tmp_path} is full: .* MB are free, some .* MB for the other .* goes on",
+        ) as caught:
             write(folder, videos)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
