@@ -11,7 +11,8 @@ from pathlib import Path
 from transformers.utils import logging
 
 import glscl
-from glscl.files import write_text
+from glscl.files import full_disk, write_text
+from glscl.locks import BusyError
 
 MEGABYTES = 50  # of clips in a page, at most
 DRAWN = 128  # pixels: a CLIP with smaller pictures is the bundled one
@@ -31,8 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was indexed so far is kept, and the same command goes on from there.", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"glscl: {error}", file=sys.stderr)
+    except Exception as error:
+        told = full_disk(error, getattr(arguments, "index", "."))
+        if not told and not isinstance(error, ValueError | OSError | ImportError | BusyError):
+            raise
+        print(f"glscl: {told or error}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,10 +3,12 @@
 import json
 import shlex
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from glscl import cli
 from glscl.cli import main
 from glscl.video_index import VideoIndex
 from tests import ROOT
@@ -93,6 +95,15 @@ def test_what_fails_says_so_in_one_sentence(here, capsys):
     for line in ("glscl", "glscl search index", "glscl index videos"):
         with pytest.raises(SystemExit, match="2"):
             run(line)
+
+
+def test_a_full_disk_is_told_in_one_sentence(tmp_path, capsys, monkeypatch):
+    def index(arguments):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(cli, "index", index)
+    assert main(["index", "videos", "--index", str(tmp_path / "new")]) == 1
+    assert capsys.readouterr().err.startswith(f"glscl: the disk of {tmp_path} is full: ")
 
 
 def test_info_lists_every_file(here, capsys):

@@ -12,9 +12,12 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
+from glscl.files import full_disk
 from glscl.study import verify
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
@@ -59,16 +62,21 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
     """Run `command` + [stage] for every stage, once those that it waits for are done: 0, or the status of a failure.
 
     waits: {stage: others}; of stages that could begin the first one does. At most `at_once` run at the same time, and
-    one of `ALONE` beside no other. After a failure those that run go on to their end, and none begins.
+    one of `ALONE` beside no other. After a failure those that run go on to their end, none begins, and the last line
+    says what to do.
     """
     left, running, status = dict(waits), {}, 0
+    said, listeners = [], []
     try:
         while running or (left and not status):
             ready = [name for name, others in left.items() if not others & (left.keys() | running.keys())]
             for name in [] if status else ready:
                 alone = any(ALONE.match(one) for one in (name, *running))
                 if len(running) < (1 if alone else at_once):
-                    running[name] = subprocess.Popen([*command, name])
+                    running[name] = subprocess.Popen([*command, name], stderr=subprocess.PIPE)
+                    listener = threading.Thread(target=_pass_on, args=(running[name].stderr, said), daemon=True)
+                    listener.start()
+                    listeners.append(listener)
                     del left[name]
             time.sleep(0.1)
             for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -76,7 +84,19 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
     finally:  # an interrupt reaches them too, and they end by themselves
         for process in running.values():
             process.wait()
+        for listener in listeners:
+            listener.join(timeout=5)  # something that a stage left behind may hold its stderr
+    if status:
+        told = full_disk(b"".join(said).decode(errors="replace"), Path.cwd())
+        print(f"error: {told}" if told else "a stage failed; the same command goes on from there", file=sys.stderr)
     return status
+
+
+def _pass_on(errors: IO[bytes], said: list[bytes]) -> None:
+    """Write what a stage says on stderr, DVC's words included, to this process's, and keep it."""
+    while part := errors.read1():
+        said.append(part)
+        os.write(2, part)
 
 
 def _at_once() -> int:
@@ -91,6 +111,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("profile", help="quick or full")
     profile = parser.parse_args(argv).profile
     root = project_root()
+    try:
+        return _run(root, profile, parser)
+    except Exception as error:
+        if not (told := full_disk(error, root)):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        return 1
+
+
+def _run(root: Path, profile: str, parser: argparse.ArgumentParser) -> int:
     if not params_are_valid(root):
         return 1
     if profile not in load_params(root)["profiles"]:
@@ -101,7 +131,6 @@ def main(argv: list[str] | None = None) -> int:
         Progress.start(root, list(plan))
         os.chdir(root)
         if status := run_all(REPRO, plan, _at_once()):
-            print("a stage failed; the same command goes on from there", file=sys.stderr)
             return status
     else:
         print(f"{profile}: all {len(names)} stages are up to date")

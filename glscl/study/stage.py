@@ -8,7 +8,6 @@ of params.yaml is checked before anything runs.
 """
 
 import argparse
-import errno
 import hashlib
 import os
 import sys
@@ -16,7 +15,7 @@ import time
 from pathlib import Path
 
 from glscl.code_hash import PACKAGE
-from glscl.files import write_json
+from glscl.files import full_disk, write_json
 from glscl.study.parameters import (
     assigned,
     check_known,
@@ -131,9 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     start, name = time.monotonic(), os.environ.get("DVC_STAGE")
     # jsonschema imports it for a check that notebooks do not use, and it builds a grammar for almost two seconds.
     sys.modules["rfc3987_syntax"] = None
-    output = given.output
+    output, root = given.output, given.notebook.parent
     try:
-        root = project_root(given.notebook.parent)
+        root = project_root(root)
         require_valid_params(root)
         sections = named_sections(root, given.sections.split(",")) if given.sections else {}
         sections = declared_by_stage(root, name, assigned({}, given.assignments)) if name else sections
@@ -146,9 +145,11 @@ def main(argv: list[str] | None = None) -> int:
         run_notebook(given.notebook, output, parameters)
         # DVC tracks this file and not the notebook, whose bytes change with every run: no file, and the stage runs.
         write_json(output.with_suffix(".json"), parameters, digits=12)
-    except (ValueError, RuntimeError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        print(f"error: {error}{f'; free space for {output} and run again' if full else ''}", file=sys.stderr)
+    except Exception as error:
+        told = full_disk(error, root)
+        if not told and not isinstance(error, ValueError | RuntimeError | OSError):
+            raise
+        print(f"error: {told or error}", file=sys.stderr)
         return 1
     print(progress.after(name or given.notebook.stem, time.monotonic() - start), flush=True)
     return 0

@@ -33,11 +33,12 @@ class Difference(NamedTuple):
         both = self.committed, self.found
         if "table.csv" not in self.where or column not in ("R@1", "R@5", "R@10"):
             return None
-        return float("inf") if None in both else abs(both[0] - both[1])
+        numbers = all(isinstance(value, int | float) for value in both)
+        return abs(both[0] - both[1]) if numbers else float("inf")
 
 
 def values(text: str, name: str) -> dict[str, object]:
-    """All numbers and texts of a CSV or JSON file, by where they stand."""
+    """All numbers and texts of a CSV or JSON file, by where they stand. Raises ValueError where it is neither."""
     if name.endswith(".csv"):
         table = pd.read_csv(StringIO(text))
         cells = table.astype(object).where(table.notna(), None).to_dict("list")
@@ -77,13 +78,21 @@ def deterministic_files(root: Path, profile: str) -> list[str]:
 
 def report(root: Path, profile: str) -> tuple[str, bool]:
     """What is to be said of a profile's results against the committed ones, and whether they hold."""
-    equal, differences, lacking = 0, [], []
+    equal, differences, lacking, damaged = 0, [], [], []
     for name in deterministic_files(root, profile):
         committed = _git(root, "show", f"HEAD:{name}", absent=None)
-        found = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else None
+        try:
+            found = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else None
+            same, other = compare(committed, found, name)
+        except (ValueError, RecursionError) as error:
+            damaged.append(
+                f"{name} is damaged ({str(error).splitlines()[0]}); run make reproduce, which makes it again"
+            )
+            continue
         lacking += [name] * (None in (committed, found))
-        same, other = compare(committed, found, name)
         equal, differences = equal + same, differences + other
+    if damaged:
+        return "\n".join(damaged), False
     total = equal + len(differences)
     if not total:
         return f"{profile}: there are no results to compare; run make reproduce.", False

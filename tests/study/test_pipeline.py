@@ -37,6 +37,8 @@ def test_what_was_run_is_up_to_date_until_something_changes(small):
     assert pipeline.run_all(pipeline.REPRO, every, 2) == 0
     assert Path("report.json").exists()
     assert pipeline.out_of_date(root, names) == {}
+    Path("report.json").write_text("damaged")
+    assert pipeline.out_of_date(root, names) == {"report": set()}
     params = root / "params.yaml"
     params.write_text(params.read_text().replace("weight_decay: 0.2", "weight_decay: 0.1", 1))
     assert pipeline.out_of_date(root, names) == every  # the report reads from what has to run
@@ -88,6 +90,21 @@ def test_after_a_failure_what_runs_ends_and_nothing_begins(run):
     status, began = run({"broken@2": set(), "a@2": set(), "b@3": {"broken@2"}})
     assert (status, set(began)) == (3, {"broken", "a"})
     assert run({"broken@2": set(), "c@3": set()}, at_once=1) == (3, began)
+
+
+@pytest.mark.parametrize(
+    ("said", "last"),
+    [
+        ("ERROR: no\n[Errno 28] No space left on device: '/nowhere/cache/file'", "error: the disk of / is full"),
+        ("ERROR: it failed", "a stage failed; the same command goes on from there"),
+    ],
+)
+def test_the_last_line_after_a_failure_says_what_to_do(capfd, said, last):
+    command = [sys.executable, "-c", "import sys; sys.exit(sys.argv[1])"]
+    assert pipeline.run_all(command, {said: set()}, 1) == 1
+    *before, found = capfd.readouterr().err.splitlines()
+    assert "\n".join(before) == said
+    assert found.startswith(last)
 
 
 def test_an_unknown_profile_is_refused(capsys):

@@ -92,6 +92,20 @@ def test_a_failure_keeps_what_ran_apart_from_the_output(small, run, code, words)
     assert not (root / "after").exists()
 
 
+def test_a_full_disk_is_told_in_one_sentence(small, run, monkeypatch):
+    def fail(*given):
+        raise RuntimeError(
+            "train.ipynb failed, cell In [2]: OSError: [Errno 28] No space left on device: 'work/a'; see b"
+        )
+
+    monkeypatch.setattr(stage, "run_notebook", fail)
+    root = small()
+    status, _, message = run()
+    assert status == 1
+    assert message.startswith(f"error: the disk of {root / 'work'} is full: ")
+    assert message.endswith(" MB are free; free some space, and the same command goes on from there\n")
+
+
 def test_params_are_checked_again_only_after_a_change(small, monkeypatch):
     root, checked = small(), []
     monkeypatch.setattr(schema, "check", lambda params, stages: checked.append(params["train"]["epochs"]))

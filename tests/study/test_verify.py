@@ -70,6 +70,30 @@ def test_a_value_more_is_a_difference_and_a_missing_file_or_row_fails(committed)
     assert not verify.report(committed, "quick")[1]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("losses.json", json.dumps(LOSSES)[:-9]),
+        ("table.csv", ""),
+        ("table.csv", TABLE + "a,b,c,d,e\n"),
+        ("losses.json", "\0"),
+    ],
+)
+def test_a_damaged_file_is_named_and_fails(committed, name, content):
+    (committed / "results/quick/scenes" / name).write_text(content)
+    said, holds = verify.report(committed, "quick")
+    assert not holds
+    assert said.startswith(f"results/quick/scenes/{name} is damaged (")
+    assert said.endswith("); run make reproduce, which makes it again")
+
+
+def test_a_recall_that_is_no_number_fails(committed):
+    (committed / "results/quick/scenes/table.csv").write_text(TABLE.replace("43.1", "4x.1"))
+    said, holds = verify.report(committed, "quick")
+    assert not holds
+    assert "here 4x.1" in said
+
+
 def test_without_results_nothing_holds(committed, capsys):
     assert not verify.report(committed, "nothing")[1]
     shutil.rmtree(committed / "results")
