@@ -120,9 +120,9 @@ def _read(subject: Subject, folder: Path) -> tuple[object, str, str]:
 def _features(texts: int, seed: int) -> Split:
     generator = torch.Generator().manual_seed(seed)
     width, ones = TINY["projection_dim"], torch.ones(texts, 3, dtype=torch.long)
-    drawn = {name: torch.randn(texts, 3, width, generator=generator) for name in ("words", "frames")}
+    drawn = {name: torch.randn(texts, 3, width, generator=generator) for name in ("sentences", "words", "frames")}
     captions = pd.DataFrame({"caption_id": range(texts), "video": [f"v{n}" for n in range(texts)], "text": "made up"})
-    of_texts = {"sentence": drawn["frames"].mean(1), "words": drawn["words"], "word_mask": ones}
+    of_texts = {"sentence": drawn["sentences"][:, 0], "words": drawn["words"], "word_mask": ones}
     return Split(captions, of_texts, {"frames": drawn["frames"], "frame_mask": ones})
 
 

@@ -28,7 +28,7 @@ def full_disk(error: BaseException | str, folder: str | Path, needed: str = "") 
     """What to say of an error that a full disk caused, in one sentence; "" for every other error.
 
     error: with all that led to it, or its text, as it comes from another process. folder: what was written to, where
-    the error names no file. needed: what did not fit, such as "2.3 MB for the next epoch".
+    the error names no file. needed: what is known to be missing, as "2.3 MB are needed for the next epoch".
     """
     texts = [error] if isinstance(error, str) else []
     while isinstance(error, BaseException):
@@ -38,12 +38,18 @@ def full_disk(error: BaseException | str, folder: str | Path, needed: str = "") 
         return told[0]
     if not (found := next(filter(None, map(FULL.search, texts)), None)):
         return ""
-    named = re.findall(r"'([^']+)'", found[1])  # of a copy the second is where it goes
+    named = re.findall(r"'([^']+)'", found[1])
+    if len(named) == 2 and Path(folder, named[0]).is_file():  # of a copy: from where to where
+        needed = _needed(Path(folder, named[0]).stat().st_size, Path(named[0]).name)
     place = Path(folder, named[-1] if named else "").absolute()
     while not place.is_dir():
         place = place.parent
-    room = f"{shutil.disk_usage(place).free / 1e6:,.1f} MB are free" + f", {needed} needed" * bool(needed)
+    room = f"{shutil.disk_usage(place).free / 1e6:,.1f} MB are free" + (f" and {needed}" if needed else "")
     return f"the disk of {place} is full: {room}; free some space, and the same command goes on from there"
+
+
+def _needed(size: int, name: str) -> str:
+    return f"{size / 1e6:,.1f} MB are needed for {name}"
 
 
 @contextmanager
@@ -66,7 +72,7 @@ def replacing(path: str | Path, size: int = 0) -> Iterator[Path]:
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    with naming_full_disk(path.parent, f"{size / 1e6:,.1f} MB for {path.name}" if size else ""):
+    with naming_full_disk(path.parent, _needed(size, path.name) if size else ""):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
         try:
@@ -147,7 +153,7 @@ def checksum(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to `path` in one step, and make its folder."""
-    with replacing(path) as partial:
+    with replacing(path, len(text)) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

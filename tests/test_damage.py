@@ -9,7 +9,7 @@ SAME = {"checkpoints", "finished_training", "journal"}  # what is damaged is mad
 
 @pytest.mark.parametrize("what", SUBJECTS)
 def test_damage_is_repaired_or_told_in_one_sentence(what):
-    found = tried(what, 12)
+    found = tried(what, 10)
     assert [trial for trial in found if trial.outcome == "wrong"] == []
     assert what not in SAME or {trial.outcome for trial in found} == {"same"}
     assert len({(trial.file, trial.damage) for trial in found}) > 5

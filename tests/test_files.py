@@ -159,6 +159,14 @@ FULL = {
 }
 
 
+def test_what_a_copy_needs_is_the_size_of_its_source(tmp_path):
+    (tmp_path / "source").write_bytes(bytes(1_500_000))
+    error = OSError(
+        errno.ENOSPC, "No space left on device", str(tmp_path / "source"), None, str(tmp_path / "cache/copy")
+    )
+    assert "MB are free and 1.5 MB are needed for source;" in full_disk(error, "/")
+
+
 @pytest.mark.parametrize("kind", FULL)
 def test_an_error_of_a_full_disk_is_one_sentence_with_the_folder(tmp_path, kind):
     told = full_disk(FULL[kind](tmp_path), tmp_path / "not/yet")
@@ -177,7 +185,7 @@ def test_other_errors_tell_nothing_of_a_disk(error):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the /dev/full of Linux")
 def test_a_full_disk_leaves_the_old_file_and_says_what_is_missing(tmp_path):
     (tmp_path / "a.bin").write_text("old")
-    told = r"the disk of .* is full: .* MB are free, 2\.5 MB for a\.bin needed; free some"
+    told = r"the disk of .* is full: .* MB are free and 2\.5 MB are needed for a\.bin; free some"
 
     def write():
         with replacing(tmp_path / "a.bin", 2_500_000) as partial:

@@ -233,7 +233,7 @@ class _Unfinished:
     def needed(self, videos: int) -> str:
         """What so many more videos will take, if they are like those that are here."""
         taken = self.jpegs.tell() / max(len(self.sources), 1)
-        return f"some {videos * taken / 1e6:,.1f} MB for the other {videos:,} videos" if taken else ""
+        return f"some {videos * taken / 1e6:,.1f} MB are needed for the other {videos:,} videos" if taken else ""
 
     def finish(self, videos: list[str]) -> pd.DataFrame:
         """Write the tables of these videos, whose JPEGs are all here, in this order; return the one of the videos."""
@@ -297,7 +297,7 @@ def _decode_all(store: _Unfinished, todo: list[_Job], total: int, workers: int, 
             if record is None:
                 missing.append([job.video, data])
             else:
-                with naming_full_disk(store.folder, store.needed(left)):
+                with naming_full_disk(store.folder.parent, store.needed(left)):
                     store.add(job.source, record, data)
             shown.update()
     return missing

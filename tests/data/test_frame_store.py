@@ -326,7 +326,7 @@ def test_a_full_disk_is_told_and_the_next_run_goes_on(tmp_path, clips):
     try:
         with pytest.raises(
             FullDiskError,
-            match=rf"^the disk of {tmp_path} is full: .* MB are free, some .* MB for the other .* goes on",
+            match=rf"^the disk of {tmp_path} is full: .* MB are free and some .* needed for the other .* goes on",
         ) as caught:
             write(folder, videos)
     finally:
