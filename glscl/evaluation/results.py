@@ -79,15 +79,16 @@ def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[st
     """95 % intervals of every metric of `summarise`, for one run or for the mean over several seeds.
 
     Means, all metrics but MdR, have intervals over queries and seeds, within the range of the metric. The median's is
-    a bootstrap of the queries with the seeds held fixed. runs: one direction of `per_query` for each seed, with the
-    same queries in the same order.
+    a bootstrap of the queries with the seeds held fixed. Queries of one video have none: NaN. runs: one direction of
+    `per_query` for each seed, with the same queries in the same order.
     """
     group, rank = runs[0]["group"], np.stack([run["rank"] for run in runs])
     percent = {f"R@{k}": 100 * (rank <= k - 1) for k in RECALLS}
     percent[f"mAP@{DEPTH}"] = 100 * np.stack([run["ap"] for run in runs])
-    found = {name: tuple(np.clip(mean_interval(values, group), 0, 100)) for name, values in percent.items()}
-    found["MnR"] = tuple(np.maximum(mean_interval(rank + 1, group), 1))
-    return found | {"MdR": median_interval(rank + 1, group, samples)}
+    found = {name: mean_interval(values, group) for name, values in percent.items()}
+    found = {name: tuple(np.clip(np.array(edges, dtype=float), 0, 100)) for name, edges in found.items()}
+    found["MnR"] = tuple(np.maximum(np.array(mean_interval(rank + 1, group), dtype=float), 1))
+    return found | {"MdR": tuple(np.array(median_interval(rank + 1, group, samples), dtype=float))}
 
 
 def rank_table(runs: list[Run]) -> pd.DataFrame:
@@ -133,9 +134,17 @@ def _selected(runs: list[Run], method: str) -> list[dict[str, np.ndarray]]:
     return [run.queries["t2v"] for run in chosen if run.selection not in OTHER_EPOCHS]
 
 
-def describe(value: float, low: float | None = None, high: float | None = None) -> str:
-    """`43.1 [41.0, 45.2]`, or the value alone where there is no interval."""
+def describe(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """`43.1 [41.0, 45.2]`, the value alone where there is no interval, or a dash where there is no value."""
+    if value is None:
+        return "\N{EN DASH}"
     return f"{value:.1f}" if low is None or pd.isna(low) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def edges(row: pd.Series, metric: str) -> tuple[float, float] | tuple[None, None]:
+    """Low and high of a metric in a row of `summary`, None where there is no interval."""
+    low, high = row[[f"{metric}_low", f"{metric}_high"]]
+    return (None, None) if pd.isna(low) else (low, high)
 
 
 def shown(table: pd.DataFrame, metrics: list[str] = METRICS) -> pd.DataFrame:

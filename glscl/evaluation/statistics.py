@@ -2,7 +2,8 @@
 
 Values are of queries, in points: 100 where the correct item is found and 0 where it is not gives recall. Queries of
 one video are not independent, so whole groups such as videos are the unit. Queries and runs are both random: intervals
-and p-values speak of new queries and new seeds.
+and p-values speak of new queries and new seeds. A single group says nothing of new ones: it has no interval, and
+differs from nothing.
 """
 
 from functools import lru_cache
@@ -51,18 +52,28 @@ def standard_error(values, group) -> Error:
     return Error(float(variance**0.5), float(variance**2 / doubt))
 
 
-def mean_interval(values, group) -> tuple[float, float]:
-    """95 % interval of the mean of values (runs, queries); arguments and errors as in `standard_error`."""
+def alone(group) -> bool:
+    """Whether all queries are of one group, so that nothing can be said of others."""
+    return len(np.unique(group)) == 1
+
+
+def mean_interval(values, group) -> tuple[float, float] | tuple[None, None]:
+    """95 % interval of the mean of values (runs, queries), None of a single group; errors as in `standard_error`."""
+    if alone(group):
+        return None, None
     mean, half = float(np.mean(values)), standard_error(values, group).half()
     return mean - half, mean + half
 
 
-def median_interval(values, group, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+def median_interval(values, group, samples: int = 2000, seed: int = 0) -> tuple[float, float] | tuple[None, None]:
     """95 % bootstrap interval over queries of the mean over runs of the median; the runs are held fixed.
 
-    values: (runs, queries). group: as in `standard_error`. A median has no variance in closed form.
+    values: (runs, queries). group: as in `standard_error`; a single one has no interval. A median has no variance in
+    closed form.
     """
     values, group = _checked(values, group)
+    if alone(group):
+        return None, None
     _, group = np.unique(group, return_inverse=True)
     drawn = _times_drawn(group.max() + 1, samples, seed)
     estimates = np.mean([_medians(row, drawn[:, group]) for row in values], axis=0)
@@ -94,7 +105,8 @@ def paired_difference(one, other, group, family: int = 1) -> dict:
     Holm's correction is over. Returns {"difference", "low", "high", "p", "detectable", "seeds", "runs", "error",
     "freedom"}: the mean; its 95 % interval and the two-sided p-value of no difference, both over queries and runs,
     or over queries alone where `runs` is 1; the minimum detectable effect, a true difference that the first step of
-    Holm's correction at 5 % finds in 80 % of cases; the difference of every run; and what `standard_error` gives.
+    Holm's correction at 5 % finds in 80 % of cases; the difference of every run; and what `standard_error` gives. Of a
+    single group, p is 1, and interval, detectable effect, error and freedom are None.
     Raises ValueError as `standard_error` does, and where the systems have other shapes.
     """
     one, other = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
@@ -104,7 +116,12 @@ def paired_difference(one, other, group, family: int = 1) -> dict:
             "only one of them has."
         )
     points = one - other
-    found, difference = standard_error(points, group), float(points.mean())
+    difference = float(points.mean())
+    each = {"seeds": points.mean(1).tolist(), "runs": len(points)}
+    if alone(group):
+        unknown = dict.fromkeys(("low", "high", "detectable", "error", "freedom"))
+        return {"difference": difference, "p": 1.0} | unknown | each
+    found = standard_error(points, group)
     needed = stats.t.ppf([1 - LEVEL / family / 2, POWER], found.freedom).sum()
     return {
         "difference": difference,
@@ -112,8 +129,7 @@ def paired_difference(one, other, group, family: int = 1) -> dict:
         "high": difference + found.half(),
         "p": _p_value(difference, found),
         "detectable": float(needed * found.error),
-        "seeds": points.mean(1).tolist(),
-        "runs": len(points),
+        **each,
         **found._asdict(),
     }
 
@@ -124,6 +140,11 @@ def _p_value(difference: float, found: Error) -> float:
     return float(2 * stats.t.sf(abs(difference) / found.error, found.freedom))
 
 
+def not_above(effect: dict) -> bool:
+    """Whether an effect of `paired_difference` has an interval, and it reaches down to 0 or below."""
+    return effect["low"] is not None and effect["low"] <= 0
+
+
 def equivalent(effect: dict, margin: float) -> bool:
     """Whether two systems differ by less than `margin`, by two one-sided tests at 5 % (Schuirmann, 1987).
 
@@ -131,11 +152,13 @@ def equivalent(effect: dict, margin: float) -> bool:
     queries or seeds give a wide interval, and so no equivalence.
     """
     low, high = interval_at(effect, 2 * LEVEL)
-    return -margin < low and high < margin
+    return low is not None and -margin < low and high < margin
 
 
-def interval_at(effect: dict, level: float) -> tuple[float, float]:
+def interval_at(effect: dict, level: float) -> tuple[float, float] | tuple[None, None]:
     """The interval of an effect of `paired_difference` that covers the truth in a share of 1 - level."""
+    if effect["error"] is None:
+        return None, None
     half = Error(effect["error"], effect["freedom"]).half(level)
     return effect["difference"] - half, effect["difference"] + half
 

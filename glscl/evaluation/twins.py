@@ -68,7 +68,7 @@ def twin_table(found: dict[str, np.ndarray], group: dict[str, np.ndarray]) -> di
     """{kind: {"accuracy", "low", "high", "p", "texts", "chance"}}, percent.
 
     found: {kind: (runs, texts)}, of every seed what `twin_accuracy` gave. group: {kind: (texts,)}, the video of each
-    twin. low and high: 95 % interval over queries and seeds. p: of an accuracy of 50 %.
+    twin. low and high: 95 % interval over queries and seeds, None of the twins of one video. p: of an accuracy of 50 %.
     """
     table = {}
     for kind, values in found.items():
@@ -76,8 +76,8 @@ def twin_table(found: dict[str, np.ndarray], group: dict[str, np.ndarray]) -> di
         over = paired_difference(points, np.full_like(points, CHANCE), group[kind])
         table[kind] = {
             "accuracy": CHANCE + over["difference"],
-            "low": max(0.0, CHANCE + over["low"]),
-            "high": min(100.0, CHANCE + over["high"]),
+            "low": None if over["low"] is None else max(0.0, CHANCE + over["low"]),
+            "high": None if over["high"] is None else min(100.0, CHANCE + over["high"]),
             "p": over["p"],
             "texts": points.shape[1],
             "chance": CHANCE,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from glscl.evaluation.comparisons import ZERO_SHOT
-from glscl.evaluation.results import METRICS, reported, shown
+from glscl.evaluation.results import METRICS, edges, reported, shown
 from glscl.report.figures.overview import Point
 from glscl.report.page import significant
 from glscl.study.claims import read_ledger
@@ -260,7 +260,7 @@ def points(study: Study, dataset: str) -> list[Point]:
     names = {name: NAMES.get(name, name) for name in rows["method"]}
     names |= {n: f"{names[n]}, best {re_ranked(study, dataset)}" for n in names if heads(study)[n] == "cross_encoder"}
     return [
-        Point(names[row["method"]], macs[row["method"]], *row[["R@1", "R@1_low", "R@1_high"]], row["method"] == "glscl")
+        Point(names[row["method"]], macs[row["method"]], row["R@1"], *edges(row, "R@1"), row["method"] == "glscl")
         for _, row in rows.iterrows()
     ]
 

@@ -16,7 +16,7 @@ from glscl.evaluation.comparisons import (
     text_to_video_differences,
     verdict_counts,
 )
-from glscl.evaluation.results import DIRECTIONS, LEAK, describe, reported, shown
+from glscl.evaluation.results import DIRECTIONS, LEAK, describe, edges, reported, shown
 from glscl.report.figures.common import forest
 from glscl.report.tables import best, results_html
 from glscl.study.project import Folders
@@ -80,8 +80,8 @@ def compare(results: Results) -> dict:
     rows = {method: {direction: {} for direction in DIRECTIONS} for method in heads}
     for method, direction, metric in product(heads, DIRECTIONS, METRICS):
         row = reports[direction].loc[method]
-        edges = {"low": row[f"{metric}_low"], "high": row[f"{metric}_high"]}
-        rows[method][direction][metric] = {"mean": row[metric], **edges}
+        low, high = edges(row, metric)
+        rows[method][direction][metric] = {"mean": row[metric], "low": low, "high": high}
 
     group = captions["video"].to_numpy()
     pairs = rivals_of(heads, layers)
@@ -200,7 +200,8 @@ def _relations(compared: list[tuple[str, dict]]) -> str:
 def _details(found: dict, members: list[str], subject: str) -> list[str]:
     scope, minus, rows, crosses = (found[name] for name in ("scope", "t_mass_minus", "rows", "cross_encoders"))
     said = [f"Measured on {scope['texts']:,} texts and {scope['videos']:,} videos of the test split, "]
-    said[0] += f"{len(scope['seeds'])} seeds; intervals are over queries and seeds."
+    said[0] += f"{len(scope['seeds'])} seeds; "
+    said[0] += "intervals are over queries and seeds." if scope["videos"] > 1 else "one video gives no interval."
     for name in members:
         cells = [f"{m} {describe(*(rows[name]['t2v'][m][part] for part in ('mean', 'low', 'high')))}" for m in METRICS]
         said.append(f"{name} reaches {', '.join(cells)}.")
@@ -264,7 +265,7 @@ def minus_table(found: dict) -> str:
     for other, one in found["t_mass_minus"].items():
         alike = "the same" if one["same_temporal_encoder"] else "another"
         row = {"other head": other, "T-MASS": one["minus"], "temporal encoder": alike} | _cells(one)
-        listed.append(row | {"detectable, mAP@10": f"{one['mAP@10']['detectable']:.1f}"})
+        listed.append(row | {"detectable, mAP@10": describe(one["mAP@10"]["detectable"])})
     return results_html(pd.DataFrame(listed), size(found["scope"])) if listed else nothing(found["scope"])
 
 

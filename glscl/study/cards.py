@@ -24,14 +24,14 @@ def _chosen(names) -> list[str]:
     return chosen if len(chosen) > 1 else list(names)
 
 
-def benchmarks(study: Study, found: dict, dataset: str) -> Drawing:
+def benchmarks(study: Study, found: dict, dataset: str) -> Drawing | None:
     """mAP@10 of the main methods, best first; T-MASS stands out."""
     scores = {name: found["rows"][name]["t2v"]["mAP@10"] for name in _chosen(found["rows"])}
     rows = [
         Row(NAMES.get(name, name), one["mean"], one["low"], one["high"], name.startswith("t_mass"))
         for name, one in sorted(scores.items(), key=lambda item: -item[1]["mean"])
     ]
-    return intervals("mAP@10 of text to video, %", rows)
+    return intervals("mAP@10 of text to video, %", rows) if rows else None
 
 
 def costs(study: Study, found: dict, dataset: str) -> Drawing:
@@ -47,11 +47,10 @@ def costs(study: Study, found: dict, dataset: str) -> Drawing:
 
 def losses(study: Study, found: dict, dataset: str) -> Drawing | None:
     """What each part of GLSCL adds to R@1 in the authors' code."""
+    effects = {part: of[RELEASED]["r1"] for part, of in found["contrasts"].items() if RELEASED in of}
     rows = [
         Row(part, effect["difference"], effect["low"], effect["high"], part == "both losses")
-        for part, by_variant in found["contrasts"].items()
-        for effect in [by_variant[RELEASED]["r1"]]
-        if effect
+        for part, effect in effects.items()
     ]
     return intervals("what a part adds to R@1, points", rows, rule=0) if rows else None
 

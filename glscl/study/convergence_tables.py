@@ -38,10 +38,11 @@ def answer(results: dict) -> str:
             f"{scope['steps'][-1]} steps, {rival} from {_range(other, 'end')}."
         )
     sooner = {1: "significantly sooner", -1: "significantly later", 0: "no significant difference"}
+    rate = results["differences"][rival]["rate"]
+    told = sooner[significant_sign(rate)] if rate else "one seed tells no difference"
     return (
         f"{where}, GLSCL closes half of its R@1 gap ({_range(own, 'asymptote')}) in {own['half']['mean']:.0f} steps, "
-        f"{rival} ({_range(other, 'asymptote')}) in {other['half']['mean']:.0f}: "
-        f"{sooner[significant_sign(results['differences'][rival]['rate'])]}."
+        f"{rival} ({_range(other, 'asymptote')}) in {other['half']['mean']:.0f}: {told}."
     )
 
 

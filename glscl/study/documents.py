@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from glscl.evaluation.comparisons import ZERO_SHOT, verdict_counts
-from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, reported, shown
+from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, edges, reported, shown
 from glscl.files import write_text
 from glscl.report.figures.cards import Row, intervals
 from glscl.report.figures.costs import drawn_ratios
@@ -66,8 +66,7 @@ def accuracy(study: Study) -> Drawing:
         Row(
             _marked(study, row["method"], metrics),
             row["R@1"],
-            row["R@1_low"],
-            row["R@1_high"],
+            *edges(row, "R@1"),
             row["method"] == "glscl",
         )
         for _, row in table.iterrows()

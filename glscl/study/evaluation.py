@@ -31,7 +31,7 @@ from glscl.evaluation.results import (
     shown,
     summary,
 )
-from glscl.evaluation.statistics import correct_family
+from glscl.evaluation.statistics import correct_family, not_above
 from glscl.evaluation.twins import twin_table
 from glscl.files import write_json, write_table
 from glscl.metrics import expected_recalls
@@ -124,7 +124,7 @@ def evaluate_study(
         "methods": _by_method(table),
         "glscl_minus": differences(runs, OWN, others, COMPARED),
         "over_control": over_control,
-        "did_not_train": [method for method, gain in over_control.items() if not gain["low"] > 0],
+        "did_not_train": [method for method, gain in over_control.items() if not_above(gain)],
         "ceilings": data.get("ceilings") or oracle_ceilings(source, splits["test"]),
         "twins": twins_of(found, methods, seeds, galleries),
         "temporal_layers": layers,
@@ -287,6 +287,8 @@ def answer(
         f"Measured on {texts:,} texts and {videos:,} videos, "
         + (f"{seeds} seeds; R@1 is text to video, in percent." if trained else "without training.")
     ]
+    if videos == 1:
+        details.append("One video is always found first: nothing can be said of others, so there are no intervals.")
     if minus:
         alike = [method for method in minus if layers[method] == layers[OWN]]
         chosen, kind = (alike, "with its temporal encoder") if alike else (list(minus), "compared")

@@ -173,9 +173,10 @@ def _alone(results: dict, row: dict, knob: str) -> bool:
 
 
 def points(effect: dict) -> str:
-    """A difference and its interval, in points, one decimal."""
+    """A difference and its interval, if any, in points, one decimal."""
+    parts = (effect[part] for part in ("difference", "low", "high"))
     # Adding 0.0 turns -0.0, as a small loss is rounded to, into 0.0.
-    return describe(*(round(effect[part], 1) + 0.0 for part in ("difference", "low", "high")))
+    return describe(*(None if part is None else round(part, 1) + 0.0 for part in parts))
 
 
 def _significant(effect: dict) -> str:
@@ -186,10 +187,13 @@ def answer(results: dict) -> str:
     """What both losses together do to retrieval, and how many directions the concepts span, in one sentence."""
     scope = results["scope"]
     variant, best = scope["variants"][0], results["uncollapsed"]["rank"]
-    both, own = results["contrasts"]["both losses"][variant]["r1"], rank(dose(results, FULL))
+    said = f"On {scope['dataset']} no model was trained without both losses"
+    if "both losses" in results["contrasts"]:
+        both = results["contrasts"]["both losses"][variant]["r1"]
+        said = f"On {scope['dataset']} both losses change R@1 by {points(both)} points, {_significant(both)}"
     return (
-        f"On {scope['dataset']} both losses change R@1 by {points(both)} points, {_significant(both)}; {variant} "
-        f"concepts span {own:.1f} of {scope['concepts']} directions, {best:.1f} at best."
+        f"{said}; {variant} concepts span {rank(dose(results, FULL)):.1f} of {scope['concepts']} directions, "
+        f"{best:.1f} at best."
     )
 
 

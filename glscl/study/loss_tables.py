@@ -15,6 +15,7 @@ from glscl.study.losses import DOSED, FULL
 from glscl.study.published import headline_among_sweeps, near_headline, sweeps
 
 KNOBS = tuple(DOSED)
+EFFECT = ["difference", "low", "high", "detectable", "seeds"]  # of a part, as a figure draws it
 
 
 def captions(scope: dict) -> tuple[str, str]:
@@ -44,20 +45,19 @@ def dose_rows(results: dict) -> pd.DataFrame:
         kept |= {"r1": row["r1"]["mean"], "low": row["r1"]["low"], "high": row["r1"]["high"]}
         knobs = KNOBS if not other else [name for name in other if other == [name] and name in KNOBS]
         rows += [kept | {"knob": knob, "dose": row[knob]} for knob in knobs]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).astype({"low": float, "high": float})
     several = table.groupby("knob")["dose"].transform("nunique") > 1  # one dose shows no response
     return table[several].sort_values(["variant", "knob", "dose"], kind="stable", ignore_index=True)
 
 
 def contrast_rows(results: dict) -> pd.DataFrame:
-    """The effects of parts on R@1, a row per part and variant: columns part, variant, and those of the effect."""
-    return pd.DataFrame(
-        [
-            {"part": part, "variant": variant} | entry["r1"]
-            for part, by_variant in results["contrasts"].items()
-            for variant, entry in by_variant.items()
-        ]
-    )
+    """The effects of parts on R@1, a row per part and variant: columns part, variant, and those of `EFFECT`."""
+    rows = [
+        {"part": part, "variant": variant} | entry["r1"]
+        for part, by_variant in results["contrasts"].items()
+        for variant, entry in by_variant.items()
+    ]
+    return pd.DataFrame(rows, columns=["part", "variant", *EFFECT])
 
 
 def contrasts_table(results: dict) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def pretraining_leads(evidence: Evidence) -> Finding | None:
         trained = [result["rows"][name]["t2v"]["R@1"] for name in layers_of_trained(evidence, corpus)]
         if trained and rival == rival:  # NaN without a rival
             best = max(trained, key=lambda one: one["mean"])
-            lead = {edge: best[edge] - float(rival) for edge in ("mean", "low", "high")}
+            lead = {edge: None if best[edge] is None else best[edge] - float(rival) for edge in ("mean", "low", "high")}
             text = f"{corpus}: R@1 of the best head over CLIP minus the best published since {RECENT} without"
             found.append(_decides(text, lead, "benchmarks.rows", 0, ABOVE))
     return min(filter(None, found), key=lambda one: one.value, default=None)
@@ -56,7 +56,7 @@ def two_paradigms(evidence: Evidence) -> Finding | None:
 
 
 def _decides(text: str, interval: dict, result: str, threshold: float, direction: str) -> Finding | None:
-    """The finding that decides; None where one run gave no interval."""
+    """The finding that decides; None where one run or one query gave no interval."""
     if interval["low"] is None:
         return None
     value = interval["difference"] if "difference" in interval else interval["mean"]
@@ -141,7 +141,7 @@ def _against_the_strongest(evidence: Evidence, threshold: float, direction: str)
             low, high = interval_at(gain, 2 * LEVEL if direction == WITHIN else LEVEL / rivals)
             text = f"{corpus}: R@1 of GLSCL minus its strongest rival, {name}"
             found.append(_decides(text, gain | {"low": low, "high": high}, "metrics.glscl_minus", threshold, direction))
-    return min(found, key=lambda one: one.value, default=None)
+    return min(filter(None, found), key=lambda one: one.value, default=None)
 
 
 def best_on_five_benchmarks(evidence: Evidence) -> Finding | None:

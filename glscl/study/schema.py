@@ -268,7 +268,7 @@ class Costs(Section):
     galleries: Annotated[Numbers, Field(min_length=1)]
     depths: Numbers
     first_stage: Method
-    restarts: Count
+    restarts: Annotated[int, Field(ge=2)]  # of which there is an interval
     sizes: Annotated[Distinct[Literal[tuple(SIZES)]], Field(min_length=1)]
     memory_gb: Above0
     patience: Above0

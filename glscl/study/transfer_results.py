@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from glscl.evaluation.results import Run, describe
-from glscl.evaluation.statistics import correct_family, mean_interval, paired_difference
+from glscl.evaluation.statistics import correct_family, mean_interval, not_above, paired_difference
 from glscl.study.transfer import STARTS, UNTRAINED, Domain, Evaluated, Study
 
 SUBJECT = "glscl"
@@ -128,7 +128,7 @@ def results_of(study: Study, evaluated: Evaluated) -> dict:
         "glscl_keeps": against(lambda of, head: of.minus(head, "zero_shot", "in_domain")),
         "attention": [head for head in rivals if methods[head] in ATTENTION],
         "did_not_train": {
-            name: [head for head, found in heads.items() if found["in_domain_over_untrained"]["low"] <= 0]
+            name: [head for head, found in heads.items() if not_above(found["in_domain_over_untrained"])]
             for name, heads in shifts.items()
         },
         "resized": evaluated.resized,
@@ -247,7 +247,7 @@ def recall_rows(results: dict) -> pd.DataFrame:
         for head, found in heads.items()
         for key, start in (STARTS | {UNTRAINED: UNTRAINED}).items()
     ]
-    return pd.DataFrame(rows, columns=["target", "head", "start", *EDGES])
+    return pd.DataFrame(rows, columns=["target", "head", "start", *EDGES]).astype({"low": float, "high": float})
 
 
 def gain_rows(results: dict) -> pd.DataFrame:
@@ -258,7 +258,8 @@ def gain_rows(results: dict) -> pd.DataFrame:
         for name, heads in results["shifts"].items()
         for head, found in heads.items()
     ]
-    return pd.DataFrame(rows, columns=["target", "head", "difference", "low", "high", "significant"])
+    table = pd.DataFrame(rows, columns=["target", "head", "difference", "low", "high", "significant"])
+    return table.astype({"low": float, "high": float})
 
 
 def levels_table(results: dict) -> pd.DataFrame:
@@ -283,7 +284,7 @@ def rivals_table(results: dict) -> pd.DataFrame:
     for name, tests in results["glscl_minus"].items():
         for head, test in tests.items():
             row = {"target": name, "head": head, "attention": "yes" if head in results["attention"] else "no"}
-            row |= _cells(test, "R@1") | {"detectable": f"{test['detectable']:.1f}"}
+            row |= _cells(test, "R@1") | {"detectable": describe(test["detectable"])}
             row |= _cells(results["glscl_keeps"][name][head], "zero-shot minus in-domain", "p (Holm) of that")
             failed = [one for one in (SUBJECT, head) if one in results["did_not_train"][name]]
             rows.append(row | {"did not train": ", ".join(failed) or None})
@@ -295,7 +296,7 @@ def source_table(results: dict) -> pd.DataFrame:
     rows = [
         {"target": name, "head": head}
         | _cells(found["source_adds"], "points")
-        | {"detectable": f"{found['source_adds']['detectable']:.1f}"}
+        | {"detectable": describe(found["source_adds"]["detectable"])}
         for name, heads in results["shifts"].items()
         for head, found in heads.items()
     ]

@@ -151,7 +151,7 @@ def above_ceilings(results: dict) -> list[str]:
         for name, world in results["worlds"].items()
         for highest in [max(world["ceilings"].values())]
         for head, row in world["heads"].items()
-        if row["low"] > highest
+        if row["low"] is not None and row["low"] > highest
     ]
 
 
@@ -194,7 +194,7 @@ def minus_table(results: dict) -> pd.DataFrame:
     for name, world in results["worlds"].items():
         for head, one in world["glscl_minus"].items():
             row = {"world": name, "GLSCL minus": head, "points": describe(*_edges(one, "difference"))}
-            rows.append(row | {"p (Holm)": f"{one['p_holm']:.3f}", "detectable": f"{one['detectable']:.1f}"})
+            rows.append(row | {"p (Holm)": f"{one['p_holm']:.3f}", "detectable": describe(one["detectable"])})
     return pd.DataFrame(rows)
 
 

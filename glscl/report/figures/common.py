@@ -176,8 +176,8 @@ def curves(curve: pd.DataFrame) -> go.Figure:
 
 
 def forest(rows: pd.DataFrame, metric: str) -> go.Figure:
-    """One point and its 95 % interval per row: columns `name`, `value`, `low`, `high`, in percent."""
-    rows = rows.iloc[::-1]
+    """One point and its 95 % interval, where there is one, per row: columns `name`, `value`, `low`, `high`, percent."""
+    rows = rows.iloc[::-1].astype({"low": float, "high": float})
     above, below = rows["high"] - rows["value"], rows["value"] - rows["low"]
     figure = go.Figure(
         go.Scatter(

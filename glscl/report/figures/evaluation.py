@@ -48,7 +48,8 @@ def twins(found: dict[str, dict[str, dict]]) -> go.Figure:
     figure = go.Figure()
     for number, (method, kinds) in enumerate(found.items()):
         names = [TWIN_NAMES[kind] for kind in kinds]
-        value, low, high = (pd.Series([one[part] for one in kinds.values()]) for part in ("accuracy", "low", "high"))
+        parts = ("accuracy", "low", "high")
+        value, low, high = (pd.Series([one[part] for one in kinds.values()], dtype=float) for part in parts)
         figure.add_bar(
             x=names,
             y=value,

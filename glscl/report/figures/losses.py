@@ -100,8 +100,9 @@ def dose_response(rows: pd.DataFrame) -> go.Figure:
     rows: columns variant, knob, dose, low and high of r1, and `OUTCOMES`.
     """
     knobs = list(dict.fromkeys(rows["knob"]))
-    shape = {"column_titles": knobs, "shared_yaxes": True, "horizontal_spacing": 0.03, "vertical_spacing": 0.05}
-    figure = make_subplots(len(OUTCOMES), len(knobs), **shape)
+    titles = knobs or ["no knob has two doses"]
+    shape = {"column_titles": titles, "shared_yaxes": True, "horizontal_spacing": 0.03, "vertical_spacing": 0.05}
+    figure = make_subplots(len(OUTCOMES), len(titles), **shape)
     for (variant, own), colour in zip(rows.groupby("variant", sort=False), PALETTE, strict=False):
         for column, knob in enumerate(knobs, 1):
             points = own[own["knob"] == knob]

@@ -16,14 +16,27 @@ RADIUS = 5.5
 
 
 class Point(NamedTuple):
-    """A method: multiply-accumulates of one query, and its R@1 in percent with a 95 % interval; `hero` stands out."""
+    """A method: multiply-accumulates of one query, and its R@1 in percent; `hero` stands out.
+
+    low, high: a 95 % interval, None where there is none.
+    """
 
     name: str
     macs: float
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     hero: bool = False
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of the bar: the interval, or the value where there is none."""
+        return (self.value, self.value) if self.low is None else (self.low, self.high)
+
+    @property
+    def recall(self) -> str:
+        """R@1 with its interval as text."""
+        return f"{self.value:.1f}" if self.low is None else f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
 def counted(macs: float, units: dict[int, str] = UNITS) -> str:
@@ -53,13 +66,13 @@ def overview(
     everything = [*points, *(others or [])]
     low, high = (pick(p.macs for p in everything) for pick in (min, max))
     x = Axis(low / 2.2, high * 2.6, frame.left, frame.right, log=True)
-    top = max([p.high for p in everything] + [untrained or 0.0])
-    y = Axis(0, 1.06 * top, frame.bottom, frame.top)
-    told = "; ".join(f"{p.name} {p.value:.1f} [{p.low:.1f}, {p.high:.1f}] at {counted(p.macs)}" for p in points)
+    top = max([p.ends[1] for p in everything] + [untrained or 0.0])
+    y = Axis(0, 1.06 * top or 1.0, frame.bottom, frame.top)
+    told = "; ".join(f"{p.name} {p.recall} at {counted(p.macs)}" for p in points)
     drawing = Drawing(width, height, title, f"R@1 in percent with 95 % intervals, and multiply-accumulates: {told}.")
     _axes(drawing, frame, x, y, gallery, short)
     places = _places(points, x, y)
-    bars = [Box(px - 2, y(p.high), px + 2, y(p.low)) for p, (px, _) in zip(points, places, strict=True)]
+    bars = [Box(px - 2, y(p.ends[1]), px + 2, y(p.ends[0])) for p, (px, _) in zip(points, places, strict=True)]
     dots = [Box(px - RADIUS, py - RADIUS, px + RADIUS, py + RADIUS) for px, py in places]
     choices = [_beside(point, *drawn) for point, *drawn in zip(points, places, bars, strict=True)]
     taken = [*bars, *dots]
@@ -76,7 +89,7 @@ def overview(
         if math.dist(near, (px, py)) > FAR and abs(near[0] - px) > 1:
             drawing.line(px, py, *near, "axis")
         drawing.line(px, bar.top, px, bar.bottom, f"{kind}bar")
-        tip = f"{point.name}: R@1 {point.value:.1f} [{point.low:.1f}, {point.high:.1f}], {counted(point.macs)} MACs"
+        tip = f"{point.name}: R@1 {point.recall}, {counted(point.macs)} MACs"
         drawing.dot(px, py, f"{kind}dot", tip, RADIUS)
         drawing.text(box.left, box.bottom - 4, point.name, "hero-text" if point.hero else "")
     return drawing

@@ -25,8 +25,8 @@ def worlds(found: dict[str, dict]) -> go.Figure:
             marker_color=PALETTE[number % len(PALETTE)],
             error_y={
                 "type": "data",
-                "array": [row["high"] - row["mean"] for row in rows],
-                "arrayminus": [row["mean"] - row["low"] for row in rows],
+                "array": [None if row["high"] is None else row["high"] - row["mean"] for row in rows],
+                "arrayminus": [None if row["low"] is None else row["mean"] - row["low"] for row in rows],
                 "thickness": 1.5,
             },
         )
