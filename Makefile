@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest parity lint bundled-inputs bench gpu-check rehearse temperature hooks clean
+.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -16,13 +16,19 @@ ifneq ($(MOVED),)
 .PHONY: .venv/.installed
 endif
 
-.venv/.installed: requirements.lock pyproject.toml
+# Every file that pip takes must have a hash of the lock. What torch needs of CUDA, gigabytes, is locked apart: torch's
+# CPU build does without.
+LOCKED := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+.venv/.installed: requirements.lock requirements-cuda.lock pyproject.toml
 	@test -z "$(MOVED)" || { echo "the environment in .venv was made in another folder and is made again"; rm .venv/bin/pip; }
 	@test -x .venv/bin/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		f"Python 3.11 or newer is needed, got {sys.version.split()[0]}; name one: make PYTHON=python3.11")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
 	@echo "installing requirements.lock into .venv, some minutes"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(LOCKED) -r requirements.lock
+	@! .venv/bin/python -c 'import sys; from importlib.metadata import requires; \
+		sys.exit(not any(name.startswith("nvidia") for name in requires("torch") or []))' || $(LOCKED) -r requirements-cuda.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -70,6 +76,20 @@ lowest: inputs  ## run the fast tests with the lowest versions that pyproject.to
 	@uv pip install --quiet --no-deps --python $(LOWEST)/bin/python -r $(LOWEST)/differ.txt
 	@$(LOWEST)/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
 
+# Hashes are those of all files of a release on PyPI, for every system, and of one more: torch's CPU build for Linux and
+# Python 3.11, with which all results here were computed.
+CPU_TORCH := torch==2.13.0
+CPU_TORCH_HASH := sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
+lock: .venv/.installed  ## pin anew what pyproject.toml asks for, with hashes; pins that still fit stay: UPGRADE=--upgrade
+	@mkdir -p build
+	@sed '/$(CPU_TORCH_HASH)/d' requirements.lock requirements-cuda.lock > build/all.lock
+	@echo setuptools | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11.5 \
+		--generate-hashes --no-annotate --extra dev $(UPGRADE) --output-file build/all.lock pyproject.toml -
+	@sed -i 's/^$(CPU_TORCH) .*/&\n    --hash=$(CPU_TORCH_HASH) \\/' build/all.lock
+	@awk 'BEGIN {print "# What torch with CUDA needs besides requirements.lock, by the same `make lock`." > "build/cuda.lock"} \
+		/^[a-z]/ {cuda = /^(nvidia-|cuda-|triton=)/} {print > (cuda ? "build/cuda.lock" : "build/rest.lock")}' build/all.lock
+	@mv build/cuda.lock requirements-cuda.lock && mv build/rest.lock requirements.lock
+
 parity: .venv/.installed  ## write docs/parity.md anew: how far every head is from the code of its release
 	@python -m tests.released
 
@@ -84,6 +104,9 @@ bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny C
 
 bench: .venv/.installed  ## measure the speed targets of docs/costs.md, some minutes; fails where one is missed
 	@python -m benchmarks.bench
+
+faults: inputs  ## kill, damage and race a small pipeline at random moments, at most 20 minutes; fails where a result is lost
+	@python -m benchmarks.faults
 
 gpu-check: .venv/.installed  ## parity, speed and memory of this machine's GPU, at most 5 minutes; in seconds without one
 	@python -m benchmarks.gpu_check

@@ -25,11 +25,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HOME = re.compile(r"(?<![\w.])/(?:home|Users|root|work|workspace|mnt|tmp)/[\w.-]+|[A-Z]:\\\\?Users")
 
 
-def locked() -> dict[str, str]:
-    """Pins of requirements.lock, by canonical name; every line must be an exact pin."""
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    pins = dict(re.fullmatch(r"([\w.-]+)==([\w.]+)", line).groups() for line in lines)
-    return {canonicalize_name(name): pin for name, pin in pins.items()}
+def locked(file: str = "requirements.lock") -> dict[str, str]:
+    """Pins of a lock, by canonical name; every entry must be an exact pin, with hashes."""
+    text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
+    pin = r"([\w.-]+)==([\w.]+)(?: ; [^\\\n]+)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+    pins = re.findall(pin, text)
+    assert re.fullmatch(rf"(?:{pin})+", text), f"{file} has more than pins with hashes"
+    return {canonicalize_name(name): version for name, version, _ in pins}
 
 
 @pytest.mark.parametrize("wanted", PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
@@ -40,11 +42,17 @@ def test_every_dependency_is_pinned_within_its_range(wanted):
     assert pin in requirement.specifier
 
 
-def test_conda_takes_the_same_python_and_the_lock():
+def test_what_torch_needs_of_cuda_is_locked_apart():
+    apart = locked("requirements-cuda.lock")
+    assert not apart.keys() & locked().keys()
+    assert {name.partition("-")[0] for name in apart} == {"nvidia", "cuda", "triton"}
+
+
+def test_conda_takes_the_same_python_and_leaves_the_rest_to_make():
     wanted = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     python = next(entry.partition("=")[2] for entry in wanted if str(entry).startswith("python="))
     assert PROJECT["requires-python"] == f">={python}"
-    assert wanted[-1] == {"pip": ["-r requirements.lock", "-e ."]}
+    assert set(wanted) == {f"python={python}", "git", "make"}
 
 
 def test_hooks_run_the_locked_ruff():
@@ -60,7 +68,7 @@ def test_hooks_run_the_locked_ruff():
 def test_an_environment_that_was_moved_is_made_again(tmp_path, made_in, again):
     environment = tmp_path / "here/.venv"
     (environment / "bin").mkdir(parents=True)
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-cuda.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / "here")
     for path in (environment / "bin/pip", environment / ".installed"):
         path.touch(0o755)
@@ -68,7 +76,7 @@ def test_an_environment_that_was_moved_is_made_again(tmp_path, made_in, again):
     (environment / "pyvenv.cfg").write_text(made)
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/.venv").symlink_to(environment)  # as a second checkout may share the first one's
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-cuda.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / "linked")
     os.utime(environment / ".installed", (2**31, 2**31))
     for folder in ("here", "linked"):
