@@ -1,0 +1,70 @@
+"""The fault campaign in its short form: one training is killed and one is damaged; what is counted as lost."""
+
+import random
+
+import pytest
+
+from benchmarks import faults
+from benchmarks.faults import LOST, REFUSED, SURVIVED, Project, Trial, sentence, table
+
+STAGE = "train@quick-features-facets-glscl"
+
+
+@pytest.fixture(scope="module")
+def project(bundled, tmp_path_factory):
+    """The small project with one trained method."""
+    project = Project.write(tmp_path_factory.mktemp("faults").resolve() / "project", bundled)
+    for stage in ("code", "features@facets", STAGE):
+        project.call(*project.repro(stage))
+    return project
+
+
+@pytest.mark.pipeline
+@pytest.mark.xdist_group("others")
+@pytest.mark.parametrize("kind", ["kill -9 of the kernel", faults.DAMAGED_RESUME])
+def test_a_disturbed_training_gives_the_same_bytes_and_leaves_no_process(project, kind):
+    trial = faults.disturb(project, kind, STAGE, 8.0, random.Random(0))
+    assert trial.outcome in (SURVIVED, REFUSED), trial.said
+    assert not trial.orphans
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("stage 1 of 3\nerror: a.safetensors is damaged; remove it.\n", True),
+        ("ERROR: failed to reproduce", False),
+        ("Traceback (most recent call last):\nOSError: Directory not empty\n", False),
+    ],
+)
+def test_a_failure_that_says_why_has_a_line_for_it(printed, said):
+    assert sentence(printed) == said
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damage_never_leaves_a_file_longer_and_is_the_same_for_the_same_seed(tmp_path, seed):
+    whole = random.Random(1).randbytes(10_000)
+    left = []
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(whole)
+        faults.damage(tmp_path / name, random.Random(seed))
+        left.append((tmp_path / name).read_bytes())
+    assert left[0] == left[1] != whole
+    assert len(left[0]) <= len(whole)
+
+
+def test_the_table_counts_by_kind_and_in_all():
+    trials = [Trial("Ctrl-C", "a", SURVIVED), Trial("Ctrl-C", "b", LOST, orphans=True), Trial("SIGTERM", "a", REFUSED)]
+    assert table(trials).splitlines()[2:] == [
+        "| Ctrl-C | 2 | 1 | 0 | 1 | 1 |",
+        "| SIGTERM | 1 | 0 | 1 | 0 | 0 |",
+        "| all | 3 | 1 | 1 | 1 | 1 |",
+    ]
+
+
+def test_every_stage_is_killed_and_a_seed_gives_the_same_plan():
+    stages = ["features@facets", STAGE, "videos_train@quick-videos-scenes-glscl", "report@quick"]
+    plan = faults.planned(stages, random.Random(3))
+    assert plan == faults.planned(stages, random.Random(3))
+    assert {stage for kind, stage in plan if kind in faults.KINDS} == set(stages)
+    assert {kind for kind, _ in plan} == {*faults.KINDS, *faults.OTHERS}
+    assert all("train@" in stage for kind, stage in plan if kind.endswith("training process"))
