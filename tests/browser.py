@@ -118,6 +118,15 @@ class Browser:
         """Set the size of the window, in CSS pixels; a phone also obeys the page's viewport tag."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
 
+    def prefer(self, scheme: str) -> None:
+        """Let the reader's system prefer the colour scheme `light` or `dark`."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def print(self) -> bytes:
+        """The page as a PDF file, A4, as the reader's own Ctrl-P makes it."""
+        given = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}
+        return base64.b64decode(self._call("Page.printToPDF", **given)["data"])
+
     def focus(self) -> None:
         """Let the page believe that its window is in front: JupyterLab's commands are for what has the focus."""
         self._call("Emulation.setFocusEmulationEnabled", enabled=True)

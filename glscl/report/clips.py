@@ -7,8 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from glscl.data.decoding import Sampling, decode_video
+from glscl.report.figures.common import film_strip
 
 OPTIONS = {"crf": "28", "mbtree": "0"}  # with x264's macroblock tree the bytes vary from run to run
 SIDE, RATE, LONGEST = 224, 12, 8.0  # pixels, frames per second, seconds: what a search result needs, in some 100 kB
@@ -34,6 +36,14 @@ def preview(path: str | Path) -> bytes:
     return target.getvalue()
 
 
+def still(clip: bytes) -> str:
+    """Four frames of a clip that `preview` made, evenly spread, as a data URI: what paper shows in its place."""
+    with av.open(io.BytesIO(clip)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    spread = np.linspace(0, len(frames) - 1, 4).round().astype(int)
+    return film_strip(np.stack(frames)[spread], width=SIDE // 2)
+
+
 def with_places(hits: list[tuple[Path, float]]) -> list[tuple[Path, str]]:
     """Files with their place and score as captions, as `clips_html` takes them. hits: file and score, best first."""
     return [(path, f"{place}. {path.name}, {score:.2f}") for place, (path, score) in enumerate(hits, 1)]
@@ -53,16 +63,19 @@ def clips_html(found: dict[str, list[tuple[str | Path, str]]], megabytes: float)
     for sentence, clips in found.items():
         figures = []
         for path, caption in clips:
-            content = base64.b64encode(preview(path)).decode() if left > 0 else ""
+            clip = preview(path) if left > 0 else b""
+            content = base64.b64encode(clip).decode()
             if 0 < len(content) <= left:
                 left -= len(content)
-                video = f'<video {PLAYER} src="data:video/mp4;base64,{content}"></video>'
+                words = html.escape(caption)
+                video = f'<video {PLAYER} aria-label="{words}" src="data:video/mp4;base64,{content}"></video>'
+                # The style sheet of a page shows it on paper.
+                video += f'<img class="still" style="display: none" alt="{words}" src="{still(clip)}">'
             else:
                 left, video = 0, ""
                 caption = f"{caption} (not shown: the clips of this page are limited to {megabytes:g} MB)"
-            figures.append(
-                f'<figure style="width: 224px">{video}<figcaption>{html.escape(caption)}</figcaption></figure>'
-            )
+            about = f"<figcaption>{html.escape(caption)}</figcaption>"
+            figures.append(f'<figure class="clip" style="width: 224px">{video}{about}</figure>')
         row = f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{"".join(figures)}</div>'
         parts.append(f"<h3>{html.escape(sentence)}</h3>{row}")
     return "".join(parts)

@@ -1,12 +1,15 @@
-"""Executed notebooks as web pages that open offline, from a folder or as one file.
+"""Executed notebooks as web pages that open offline: a folder of pages, one page alone, or all pages in one file.
 
 python -m glscl.report.export single work/notebooks/quick/04_evaluate-scenes.ipynb evaluate.html
+python -m glscl.report.export one reports/quick quick.html
 """
 
 import argparse
 import html
 import re
 import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
@@ -14,14 +17,19 @@ from pygments.formatters import HtmlFormatter
 
 from glscl.files import write_text
 from glscl.report.figures.common import PLOTLY_MIME, figure_html
-from glscl.report.page import facts_table, page
+from glscl.report.page import TEMPLATE, Link, facts_table, page
 
-INDEX_LINK = '<a href="index.html">All reports</a>'
-CODE_TOGGLE = '<label><input type="checkbox" id="show-code"> Show code</label>'
+INDEX = Link("index.html", "All results on one page", "Overview")
+LIBRARY = "assets/plotly.min.js"  # beside the pages, which share it
 EMBEDS = r"<(?:script|link|img|video|audio|source|iframe)\b[^>]*?"
-CAPTION = re.compile(r"<p><em>(?=(?:Figure|Table)s? \d)")
+CAPTION = re.compile(r"<p><em>(?=(?:Figure|Table|Clip)s? \d)")
+CAPTIONS = re.compile(r"^\*((?:Figure|Table|Clip)s? \d.*?)\*$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"(#{1,6}) +\S.*")
 EXTERNAL = re.compile(EMBEDS + r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
+IN_BAR = re.compile(r'<li><a href="([^"]+)" title="([^"]*)"[^>]*>([^<]*)</a></li>')  # of template/page.html.j2
+LOCAL_LINK = re.compile(r'<a href="(?!#|https?:)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
+BAR = re.compile(r"\d+%\||\d+it \[|\d\w+ \[\d\d:\d\d")  # what tqdm writes
+LOG = re.compile(r"\bepoch \d+ of \d+\b.*\bloss\b")  # what training prints once per epoch
 
 
 def _read(notebook: str | Path):
@@ -43,8 +51,13 @@ def title_and_question(notebook: Path) -> tuple[str, str]:
     found = re.match(r"# +(.+)\n*((?:.+\n?)*)", cells[0].source.strip() if cells else "")
     if not found or cells[0].cell_type != "markdown":
         raise ValueError(f"{notebook} must begin with a markdown cell '# Title' and a paragraph that says its question")
-    title, question = (re.sub(r"[*`]|\[([^\]]*)\]\([^)]*\)", r"\1", text) for text in found.groups())
-    return title.strip(), " ".join(question.split()).removeprefix("Question. ")
+    title, question = map(_words, found.groups())
+    return title, question.removeprefix("Question. ")
+
+
+def _words(markdown: str) -> str:
+    """Markdown as plain text in one line."""
+    return " ".join(re.sub(r"[*`]|\[([^\]]*)\]\([^)]*\)", r"\1", markdown).split())
 
 
 def headline(notebook: Path) -> str:
@@ -57,16 +70,29 @@ def _is_headline(cell) -> bool:
     return "headline" in cell.metadata.get("tags", [])
 
 
-def _without_progress_bars(outputs: list) -> list:
-    """The outputs less what tqdm wrote; warnings stay."""
-    bar = re.compile(r"\d+%\||\d+it \[")
-    kept = []
-    for output in outputs:
-        if output.get("name") == "stderr":
-            output.text = "\n".join(s for s in re.split(r"[\r\n]+", output.text) if s.strip() and not bar.search(s))
-        if output.get("text") != "":
-            kept.append(output)
-    return kept
+def _asides_last(cells: list) -> list:
+    """The cells with what a reader of results may skip, folded tables of facts and the lines of a log, at the end.
+
+    Progress bars are dropped; warnings stay.
+    """
+    from nbformat.v4 import new_code_cell, new_output
+
+    facts, log = [], []
+    for cell in cells:
+        kept = []
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                lines = [line for line in re.split(r"[\r\n]+", output.text) if line.strip() and not BAR.search(line)]
+                log += [line for line in lines if LOG.search(line)]
+                output.text = "\n".join(line for line in lines if not LOG.search(line))
+            if 'class="provenance"' in output.get("data", {}).get("text/html", ""):
+                facts.append(output)
+            elif output.get("text") != "":
+                kept.append(output)
+        if cell.cell_type == "code":
+            cell.outputs = kept
+    lines = [new_output("stream", name="log", text="\n".join(log))] if log else []
+    return [*cells, new_code_cell(outputs=facts + lines)]
 
 
 def _split_at_headings(cell) -> list:
@@ -110,64 +136,95 @@ def _level(cell) -> int | None:
     return len(found[1]) if found else None
 
 
+def _figures_as_html(cells: list, key: str) -> None:
+    """Replace figures by elements that plotly draws, each with its caption as the words for who cannot see it."""
+    figures, words = 0, ""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            words = next(map(_words, reversed(CAPTIONS.findall(cell.source))), words)
+        for output in cell.get("outputs", []):
+            if figure := output.get("data", {}).get(PLOTLY_MIME):
+                figures += 1
+                kind = "panels" if "xaxis2" in figure.get("layout", {}) else "panel"
+                shown = figure_html(figure, f"{key}-{figures}", words=words)
+                output["data"] = {"text/html": f'<div class="{kind}">{shown}</div>'}
+
+
+@cache
+def _exporter():
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(
+        template_name=TEMPLATE.name,
+        extra_template_basedirs=[str(TEMPLATE.parent)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+
+
 def _render(notebook: Path, key: str) -> tuple[str, str]:
-    """HTML of a notebook's first cell and of the others: figures as plotly calls, code in `.input` elements.
+    """HTML of what a notebook says of itself below its question, and of its other cells, code in `.input` elements.
 
     The cell tagged `headline` is left out: the page shows what it printed above all.
     """
-    from nbconvert import HTMLExporter
-    from nbformat.v4 import new_notebook
+    from nbformat.v4 import new_markdown_cell, new_notebook
 
-    content = _read(notebook)
-    figures = 0
-    for cell in content.cells:
-        if cell.cell_type == "code":
-            cell.outputs = _without_progress_bars(cell.outputs)
-        for output in cell.get("outputs", []):
-            if PLOTLY_MIME in output.get("data", {}):
-                figures += 1
-                figure = output.data[PLOTLY_MIME]
-                kind = "panels" if "xaxis2" in figure.get("layout", {}) else "panel"
-                shown = figure_html(figure, f"{key}-{figures}")
-                output["data"] = {"text/html": f'<div class="{kind}">{shown}</div>'}
-    first, *others = content.cells
-    others = without_empty_headings([cell for cell in others if not _is_headline(cell)])
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
-    parts = [new_notebook(cells=cells) for cells in ([first], others)]
-    return tuple(CAPTION.sub('<p class="caption"><em>', exporter.from_notebook_node(part)[0]) for part in parts)
+    first, *others = _read(notebook).cells
+    about = new_markdown_cell(first.source.strip().partition("\n\n")[2].partition("\n\n")[2])
+    cells = _asides_last([cell for cell in others if not _is_headline(cell)])
+    _figures_as_html(cells, key)
+    parts = [new_notebook(cells=cells) for cells in ([about], without_empty_headings(cells))]
+    return tuple(CAPTION.sub('<p class="caption"><em>', _exporter().from_notebook_node(part)[0]) for part in parts)
 
 
-def export_page(notebooks: list[str | Path], out_html: str | Path, single: bool = False) -> Path:
-    """Write executed runs of one notebook, such as one per dataset, as a page that needs no network, code folded away.
-
-    Beside the page comes assets/plotly.min.js, shared by all pages of a folder; `single` puts it into the page instead.
-    Raises ValueError where a notebook embeds something from the network.
-    """
-    out_html, notebooks = Path(out_html), [*map(Path, notebooks)]
-    several, results, bodies = len(notebooks) > 1, [], []
+def _runs_html(notebooks: list[Path], key: str) -> str:
+    """Executed runs of one notebook: title, question and results above all, then run after run."""
+    results, bodies, about = [], [], ""
     for number, notebook in enumerate(notebooks, start=1):
-        intro, body = _render(notebook, f"figure-{number}")
-        if external := EXTERNAL.search(re.sub(r"<script>.*?</script>", "", intro + body, flags=re.DOTALL)):
+        about, body = _render(notebook, f"{key}-{number}")
+        if external := EXTERNAL.search(re.sub(r"<script>.*?</script>", "", about + body, flags=re.DOTALL)):
             raise ValueError(f"{notebook} shows {external[1]}, out of reach offline; keep a copy in the project")
         name, result = html.escape(run_name(notebook)), html.escape(headline(notebook))
-        if several:
-            results.append(f'<li><a href="#{name}">{name}</a>{": " * bool(result)}{result}</li>')
-            body = f'<h2 class="run" id="{name}">{name}</h2>' + body
+        if len(notebooks) > 1:
+            place = html.escape(notebook.stem)
+            results.append(f'<li><a href="#{place}">{name}</a>{": " * bool(result)}{result}</li>')
+            body = f'<h2 class="run" id="{place}">{name}</h2>' + body
         elif result:
             results.append(f'<p class="headline">{result}</p>')
         bodies.append(body)
-    top = f'<ul class="runs">{"".join(results)}</ul>' if several else "".join(results)
-    body = intro + top + "".join(bodies)
-    script = ""
-    if "Plotly.newPlot" in body and single:
-        script = f"<script>{get_plotlyjs()}</script>"
+    title, question = map(html.escape, title_and_question(notebooks[0]))
+    top = f'<ul class="runs">{"".join(results)}</ul>' if len(notebooks) > 1 else "".join(results)
+    folded = f'<details class="about"><summary>How, from what, and where to</summary>{about}</details>'
+    return f'<h1>{title}</h1><p class="lead">{question}</p>{top}{folded if about.strip() else ""}{"".join(bodies)}'
+
+
+def export_page(notebooks: list[str | Path], out_html: str | Path, pages: Sequence[Link] = ()) -> Path:
+    """Write executed runs of one notebook, such as one per dataset, as a page that needs no network, code folded away.
+
+    pages: all pages of the report, for the bar above each; plotly.js lies beside them, which they share. Without them
+    the page stands alone: plotly.js is inside, and of links to other pages the text stays. Raises ValueError where a
+    notebook was not executed, or embeds something from the network.
+    """
+    out_html, notebooks = Path(out_html), [*map(Path, notebooks)]
+    for notebook in notebooks:
+        if not any(cell.get("execution_count") for cell in _read(notebook).cells):
+            raise ValueError(f"{notebook} was not executed and has no results to show; name one in work/notebooks/.")
+    body, library = _runs_html(notebooks, f"figure-{page_name(notebooks[0])}"), ""
+    if not pages:
+        body = LOCAL_LINK.sub(r"\1", body)
+    if "Plotly.newPlot" in body and pages:
+        write_text(out_html.parent / LIBRARY, get_plotlyjs())
+        library = f'<script src="{LIBRARY}"></script>'
     elif "Plotly.newPlot" in body:
-        write_text(out_html.parent / "assets" / "plotly.min.js", get_plotlyjs())
-        script = '<script src="assets/plotly.min.js"></script>'
+        library = f"<script>{get_plotlyjs()}</script>"
     title = title_and_question(notebooks[0])[0]
-    style = HtmlFormatter(style="default").get_style_defs(".highlight")
-    write_text(out_html, page(title, body, CODE_TOGGLE if single else INDEX_LINK + CODE_TOGGLE, style, script))
+    write_text(out_html, page(title, body, pages, out_html.name, _code_style(), library))
     return out_html
+
+
+def _code_style() -> str:
+    return HtmlFormatter(style="default").get_style_defs(".highlight")
 
 
 def run_name(notebook: Path) -> str:
@@ -183,23 +240,45 @@ def build_report(notebooks: list[Path], out: str | Path, title: str, lead: str, 
     numbers rest on, by name, folded away at the end. Title, lead, headings and facts are escaped. Raises
     FileNotFoundError in one sentence that names what is absent.
     """
-    out, items = Path(out), []
+    out = Path(out)
     if absent := [str(notebook) for notebook in notebooks if not notebook.is_file()]:
         raise FileNotFoundError(f"the report shows {', '.join(absent)}, which {_are(absent)} absent; run the pipeline.")
     by_page: dict[str, list[Path]] = {}
-    for notebook in notebooks:
+    for notebook in sorted(notebooks, key=page_name):
         by_page.setdefault(page_name(notebook), []).append(notebook)
-    for name, runs in sorted(by_page.items()):
-        export_page(runs, out / f"{name}.html")
-        heading, question = map(html.escape, title_and_question(runs[0]))
-        items.append(f'<li><a href="{name}.html">{heading}</a><br>{question}</li>')
-    parts = {**sections, "All pages": f'<ul class="reports">{"".join(items)}</ul>'}
+    about = {name: title_and_question(runs[0]) for name, runs in by_page.items()}
+    pages = [INDEX, *(Link(f"{name}.html", said[1], said[0].partition(":")[0]) for name, said in about.items())]
+    for name, runs in by_page.items():
+        export_page(runs, out / f"{name}.html", pages)
+    listed = "".join(f'<li><a href="{name}.html">{html.escape(said[0])}</a></li>' for name, said in about.items())
+    parts = {**sections, "All pages": f'<ul class="reports">{listed}</ul>'}
     body = "".join(f"<h2>{html.escape(heading)}</h2>\n{part}\n" for heading, part in parts.items())
     head = f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(lead)}</p>\n'
-    write_text(out / "index.html", page(title, head + body + facts_table(facts)))
-    for old in {*out.glob("*.html")} - {out / f"{name}.html" for name in ("index", *by_page)}:
+    write_text(out / INDEX.href, page(title, head + body + facts_table(facts), pages, INDEX.href))
+    for old in {*out.glob("*.html")} - {out / link.href for link in pages}:
         old.unlink()  # of an earlier report
-    return out / "index.html"
+    return out / INDEX.href
+
+
+def join_report(folder: str | Path, out_html: str | Path) -> Path:
+    """Write all pages of a report as one file that needs nothing beside it, its links inside it; return the file.
+
+    folder: as `build_report` wrote it. Raises FileNotFoundError where it holds no index.
+    """
+    folder = Path(folder)
+    if not (folder / INDEX.href).is_file():
+        raise FileNotFoundError(f"{folder} holds no {INDEX.href}; build the report first, with `make report`.")
+    index = (folder / INDEX.href).read_text(encoding="utf-8")
+    links = [Link(*map(html.unescape, found)) for found in IN_BAR.findall(index)]
+    bodies = {link.href: (folder / link.href).read_text(encoding="utf-8") for link in links}
+    bodies = {href: re.search(r"<main>(.*)</main>", text, re.DOTALL)[1] for href, text in bodies.items()}
+    body = "".join(f'<section id="{Path(href).stem}">{text}</section>' for href, text in bodies.items())
+    body = re.sub(r'<a href="(\w+)\.html(?:#([^"]*))?"', lambda to: f'<a href="#{to[2] or to[1]}"', body)
+    bar = [link._replace(href=f"#{Path(link.href).stem}") for link in links]
+    title = html.unescape(re.search(r"<title>(.*?)</title>", index, re.DOTALL)[1])
+    library = f"<script>{get_plotlyjs()}</script>" if "Plotly.newPlot" in body else ""
+    write_text(out_html, page(title, body, bar, code_style=_code_style(), library=library))
+    return Path(out_html)
 
 
 def _are(things: list) -> str:
@@ -212,15 +291,22 @@ def page_name(notebook: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Export the notebook named on the command line; the exit status."""
+    """Export what the command line names; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m glscl.report.export")
-    commands = parser.add_subparsers(required=True)
-    single = commands.add_parser("single", help="write one executed notebook as one self-contained page")
-    single.add_argument("notebook", type=Path)
-    single.add_argument("out_html", type=Path)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, source, about in (
+        ("single", "notebook", "write one executed notebook as one self-contained page"),
+        ("one", "folder", "write all pages of a report as one self-contained page"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("source", type=Path, metavar=source)
+        command.add_argument("out_html", type=Path)
     given = parser.parse_args(argv)
     try:
-        written = export_page([given.notebook], given.out_html, single=True)
+        if given.command == "single":
+            written = export_page([given.source], given.out_html)
+        else:
+            written = join_report(given.source, given.out_html)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

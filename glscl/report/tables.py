@@ -13,12 +13,14 @@ DASH = "\N{EN DASH}"  # of a cell without a value
 VALUE = r"[-+\N{MINUS SIGN}]?[\d.,]+(e[-+]?\d+)?"
 NUMBER = re.compile(rf"\N{{EN DASH}}|{VALUE}( to {VALUE})?( ?%| [A-Za-z\N{{MICRO SIGN}}]{{1,3}}| \*)?( [\[(].*[\])])?")
 
+OWN = re.compile(r"glscl\b", re.IGNORECASE)
+
 
 def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | None = None) -> str:
     """A table and its caption, escaped. "43.1 [41.0, 45.2]" has its interval set small; a missing value is a dash.
 
-    Floats show one decimal; a column of numbers is set to the right. bold: of the shape of
-    the results, true for cells whose number is set bold.
+    Floats show one decimal; a column of numbers is set to the right; rows of GLSCL, by their first column, stand out.
+    bold: of the shape of the results, true for cells whose number is set bold.
     """
 
     def text(value) -> str:
@@ -29,13 +31,13 @@ def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | 
     columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
     strong = [[False] * len(columns)] * len(results) if bold is None else bold.to_numpy().tolist()
     kinds = ["number" if all(map(NUMBER.fullmatch, column)) else "text" for column in columns.values()]
-    head = "".join(f'<th class="{kind}">{name}</th>' for kind, name in zip(kinds, columns, strict=True))
+    head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for kind, name in zip(kinds, columns, strict=True))
     rows = []
     for values, heavy in zip(zip(*columns.values(), strict=True), strong, strict=True):
         cells = [re.sub(r"^\S+", r"<b>\g<0></b>", v) if h else v for v, h in zip(values, heavy, strict=True)]
         cells = [re.sub(r" (\[.*\])$", r" <small>\1</small>", cell) for cell in cells]
         row = "".join(f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, cells, strict=True))
-        rows.append(f"<tr>{row}</tr>")
+        rows.append(f"""<tr{' class="own"' * bool(OWN.match(values[0]))}>{row}</tr>""")
     table = f'<table class="results"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
     return f'<figure><div class="scroll">{table}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
@@ -73,17 +75,17 @@ def cards_html(cards: list[Card]) -> str:
     return f'<ol class="cards">{"".join(items)}</ol>'
 
 
-def ledger_html(claims: list[dict], run: str = "verdict", beside: dict | None = None) -> str:
-    """Claims as a table: verdict, the number that decides it, and the threshold at which it would change.
+def ledger_html(claims: list[dict], run: str = "verdict", beside: dict | None = None, folded: bool = True) -> str:
+    """Claims as a table: verdict, and the number that decides it.
 
-    Test, scope, and what is published and measured beside it are folded away under each claim. All text is escaped.
     claims: as `glscl.study.claims.read_ledger` gives them. run: heading of their verdicts. beside: claims of other
-    runs, by heading, whose verdicts stand in columns of their own.
+    runs, by heading, whose verdicts stand in columns of their own. folded: with the threshold at which a verdict would
+    change, and with test, scope, and what is published and measured beside it, folded away. All text is escaped.
     """
     runs = {run: claims} | (beside or {})
     verdicts = {name: {claim["claim"]: claim["verdict"] for claim in those} for name, those in runs.items()}
-    heads = ["claim of the abstract", *runs, "what decides", "would change at"]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    heads = ["claim of the abstract", *runs, "what decides", *(["would change at"] if folded else [])]
+    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
     rows = []
     for claim in claims:
         cells = [f"<td>{html.escape(claim['claim'])}</td>"]
@@ -92,9 +94,12 @@ def ledger_html(claims: list[dict], run: str = "verdict", beside: dict | None = 
             f"{_verdict_html(given.get(claim['claim'], ''))}</td>"
             for name, given in verdicts.items()
         ]
-        cells += [f"<td>{_deciding_html(claim)}</td>", f"<td>{turning(claim) or DASH}</td>"]
+        cells.append(f"<td>{_deciding_html(claim)}</td>")
+        if folded:
+            cells.append(f"<td>{turning(claim) or DASH}</td>")
         rows.append(f'<tr class="decided">{"".join(cells)}</tr>')
-        rows.append(f'<tr class="beside"><td colspan="{len(heads)}">{_beside_html(claim)}</td></tr>')
+        if folded:
+            rows.append(f'<tr class="beside"><td colspan="{len(heads)}">{_beside_html(claim)}</td></tr>')
     return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from glscl.evaluation.comparisons import ZERO_SHOT, verdict_counts
 from glscl.evaluation.results import DIRECTIONS, OTHER_EPOCHS, describe, edges, reported, shown
 from glscl.files import write_text
-from glscl.report.figures.cards import Row, intervals
+from glscl.report.figures.cards import WIDTH, Row, intervals
 from glscl.report.figures.costs import drawn_ratios
 from glscl.report.figures.overview import TITLE, counted, overview
 from glscl.report.figures.svg import Drawing
@@ -57,7 +57,7 @@ def caption(study: Study) -> str:
 CEILINGS = {"bag": "ceiling: bag of facts", "bound": "ceiling: bound", "ordered": "ceiling: bound, in order"}
 
 
-def accuracy(study: Study) -> Drawing:
+def accuracy(study: Study, width: int = WIDTH) -> Drawing:
     """R@1 of the trained methods of the first corpus, with untrained CLIP and what could be reached as rows."""
     dataset = study.datasets[0]
     metrics, table = study.found("metrics", dataset), reported(study.table(dataset), "t2v")
@@ -72,7 +72,7 @@ def accuracy(study: Study) -> Drawing:
         for _, row in table.iterrows()
     ]
     rows += [Row(name, metrics["ceilings"][kind]["R@1"]) for kind, name in CEILINGS.items() if metrics["ceilings"]]
-    return intervals(f"text-to-video R@1 on {dataset}, %", rows)
+    return intervals(f"text-to-video R@1 on {dataset}, %", rows, width=width)
 
 
 def _marked(study: Study, method: str, metrics: dict) -> str:

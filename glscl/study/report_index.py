@@ -1,18 +1,22 @@
-"""The index of a report: the picture, five cards, the ledger and the main table, of a profile and of the full one."""
+"""The index of a report: pictures, five cards, the verdicts and the main table, of a profile and of the full one."""
 
 import hashlib
 import html
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from glscl.evaluation.results import reported, shown
 from glscl.report.export import build_report
 from glscl.report.figures.overview import TITLE as PICTURE_TITLE
+from glscl.report.figures.svg import Drawing
 from glscl.report.tables import Card, best, cards_html, ledger_html, results_html
-from glscl.study.answers import NAMES, Study, answers, asked_of, main_table, points
+from glscl.study.answers import NAMES, Study, answers, asked_of, points
 from glscl.study.cards import card_figure
-from glscl.study.documents import caption, picture
+from glscl.study.documents import accuracy, caption, in_short, picture
 from glscl.study.project import commit, hardware
 
 TITLE = "A study of GLSCL for text-video retrieval"
@@ -52,6 +56,34 @@ def executed(study: Study, folder: str | Path = "work/notebooks") -> list[Path]:
     return [*found, *(own / f"{name}.ipynb" for name in ONCE)]
 
 
+def _runs(study: Study) -> list[Study]:
+    """The study, and the committed full one after it where that is another."""
+    return [study, *filter(None, [beside(study)])]
+
+
+def _sized(draw: Callable[[int], Drawing], two: bool) -> str:
+    """A drawing twice, for a desktop, alone or as one of two, and for a phone; a page shows the one that fits."""
+    wide, narrow = (draw(width=width).svg() for width in (HALF if two else WIDE, PHONE))
+    hidden = f'<div class="narrow" style="display: none">{narrow}</div>'  # Jupyter shows the wide one
+    return f'<div class="wide">{wide}</div>{hidden}'
+
+
+def found_html(study: Study) -> str:
+    """What was found on the first corpus in three sentences, by the largest run, and R@1 of every head in each run."""
+    trained = [run for run in _runs(study) if points(run, study.datasets[0])]
+    if not trained:
+        return ""
+    figures = [
+        f"<figure>{_sized(partial(accuracy, run), len(trained) > 1)}<figcaption>Profile {run.profile}: "
+        f"{html.escape(run.about(study.datasets[0]))}.</figcaption></figure>"
+        for run in trained
+    ]
+    largest = trained[-1]
+    said = f"<p>{html.escape(in_short(largest, study.datasets[0]))} Numbers of the profile {largest.profile}.</p>"
+    about = "R@1 between untrained CLIP and what could be reached. Bars: 95 % intervals over queries and seeds."
+    return f'{said}<figure><div class="pictures">{"".join(figures)}</div><figcaption>{about}</figcaption></figure>'
+
+
 def pictures_html(study: Study) -> str:
     """The picture of every corpus, and that of the full profile beside it on the same axes, each with a caption."""
     other = beside(study)
@@ -60,11 +92,8 @@ def pictures_html(study: Study) -> str:
         for one, another in ((study, other), (other, study)):
             if one and points(one, dataset):
                 title = f"{dataset}, profile {one.profile}"
-                wide, narrow = (
-                    picture(one, dataset, width, another, title).svg() for width in (HALF if other else WIDE, PHONE)
-                )
-                hidden = f'<div class="narrow" style="display: none">{narrow}</div>'  # Jupyter shows the wide one
-                figures.append(f'<figure><div class="wide">{wide}</div>{hidden}</figure>')
+                drawn = _sized(partial(picture, one, dataset, beside=another, title=title), bool(other))
+                figures.append(f"<figure>{drawn}</figure>")
     if not figures:
         return ""
     figures = f'<div class="pictures">{"".join(figures)}</div>'
@@ -73,8 +102,7 @@ def pictures_html(study: Study) -> str:
 
 def cards(study: Study) -> list[Card]:
     """The five questions with their answers, those of the committed full profile after them, and a small figure."""
-    runs = [study, *filter(None, [beside(study)])]
-    found = []
+    runs, found = _runs(study), []
     for number, (question, _) in enumerate(answers(study)):
         said = [(run.profile, answer.sentence) for run in runs for answer in answers(run)[number][1]]
         datasets = asked_of(study, question)
@@ -84,27 +112,32 @@ def cards(study: Study) -> list[Card]:
 
 
 def tables_html(study: Study) -> str:
-    """The main table of every corpus, text to video, and that of the full profile below it."""
+    """The main table of every corpus, text to video, the highest R@1 first; those of the full profile folded away."""
     tables = []
-    for run in filter(None, [study, beside(study)]):
+    for run in _runs(study):
         for dataset in run.datasets:
-            cells = main_table(run, dataset, metrics=COLUMNS)
+            rows = reported(run.table(dataset), "t2v").sort_values("R@1", ascending=False)
+            cells = shown(rows, COLUMNS).reset_index(drop=True)
             heavy = best(cells)
             cells["method"] = [NAMES.get(name, name) for name in cells["method"]]
-            last = [name for name in cells if name not in ("method", "temporal encoder")]
-            order = ["method", *last, *(["temporal encoder"] if "temporal encoder" in cells else [])]
-            tables.append(f"<h3>{html.escape(f'{dataset}, profile {run.profile}')}</h3>")
-            tables.append(results_html(cells[order], TABLE, heavy[order]))
+            cells["temporal encoder"] = cells.pop("temporal encoder")  # last, so that a phone shows numbers
+            name = html.escape(f"{dataset}, profile {run.profile}")
+            table = results_html(cells, TABLE, heavy[[*cells]])
+            own = run.profile == study.profile
+            tables.append(f"<h3>{name}</h3>{table}" if own else f"<details><summary>{name}</summary>{table}</details>")
     return "".join(tables)
 
 
 def verdicts_html(study: Study) -> str:
-    """The ledger of claims of the largest run, which decides; where that is another profile, this one's beside it."""
+    """The verdicts of the largest run, which decides; where that is another profile, this one's beside them."""
     other = beside(study)
     largest = (other or study).ledger()
     columns = {study.profile: study.ledger()["claims"]} if other else {}
     heading = f"{other.profile} (decides)" if other else study.profile
-    return f"<p>{html.escape(largest['answer'])}</p>{ledger_html(largest['claims'], run=heading, beside=columns)}"
+    table = ledger_html(largest["claims"], run=heading, beside=columns, folded=False)
+    ledger = f"{ONCE[-1]}.html"
+    more = f'<p><a href="{ledger}">The ledger</a> has every test, its scope, and what stands beside it.</p>'
+    return f"<p>{html.escape(largest['answer'])}</p>{table}{more}"
 
 
 def lead(study: Study) -> str:
@@ -134,10 +167,11 @@ def write_report(study: Study) -> Path:
     Raises FileNotFoundError in one sentence where executed notebooks are absent.
     """
     sections = {
-        PICTURE_TITLE: pictures_html(study),
+        "What was found": found_html(study),
         "The five questions": cards_html(cards(study)),
         "What the paper claims, and what was found": verdicts_html(study),
         "Results": tables_html(study),
+        PICTURE_TITLE: pictures_html(study),
     }
     shown = {heading: part for heading, part in sections.items() if part}
     return build_report(executed(study), Path("reports") / study.profile, TITLE, lead(study), shown, facts(study))

@@ -18,10 +18,13 @@ class Row(NamedTuple):
     hero: bool = False
 
 
-def intervals(title: str, rows: list[Row], rule: float | None = None, log: bool = False, unit: str = "") -> Drawing:
+def intervals(
+    title: str, rows: list[Row], rule: float | None = None, log: bool = False, unit: str = "", width: int = WIDTH
+) -> Drawing:
     """One row per name with a dot and its interval, and the value in figures at the right.
 
     rule: a value with a dashed line, such as 0 or 100. log: equal factors at equal distances. unit: after each figure.
+    width: in pixels.
     """
     told = [row for row in rows if row.value is not None]
     if not told:
@@ -30,13 +33,13 @@ def intervals(title: str, rows: list[Row], rule: float | None = None, log: bool 
     kind = ".3g" if log else ".1f"
     figures = {row: f"{format(row.value, kind)}{unit}".replace("-", "\N{MINUS SIGN}") for row in told}
     right = max(text_width(figure, 12) for figure in figures.values()) + 8
-    frame = Box(12 + names, 40, WIDTH - 12 - right, 46 + ROW * len(rows))
+    frame = Box(12 + names, 40, width - 12 - right, 46 + ROW * len(rows))
     edges = [v for row in told for v in (row.value, row.low, row.high) if v is not None]
     edges += [] if rule is None else [rule]
     low, high = min(edges), max(edges)
     room = (high / low) ** 0.06 if log else (high - low or 1.0) * 0.06
     x = Axis(low / room if log else low - room, high * room if log else high + room, frame.left, frame.right, log)
-    drawing = Drawing(WIDTH, frame.bottom + 30, title, "; ".join(f"{row.name} {figures[row]}" for row in told))
+    drawing = Drawing(width, frame.bottom + 30, title, "; ".join(f"{row.name} {figures[row]}" for row in told))
     drawing.text(12, 22, title, "small")
     for tick in x.ticks(4):
         drawing.line(x(tick), frame.top - 4, x(tick), frame.bottom, "grid")
@@ -55,7 +58,7 @@ def intervals(title: str, rows: list[Row], rule: float | None = None, log: bool 
         if row.low is not None:
             drawing.line(x(row.low), middle, x(row.high), middle, f"{kind}bar")
         drawing.dot(x(row.value), middle, f"{kind}dot", radius=4)
-        drawing.text(WIDTH - 12, middle + 4, figures[row], "small muted", "end")
+        drawing.text(width - 12, middle + 4, figures[row], "small muted", "end")
     return drawing
 
 

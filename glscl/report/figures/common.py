@@ -1,6 +1,7 @@
 """Every plotly figure: the shared look, and figures whose points show their clip."""
 
 import base64
+import html
 import io
 import json
 import os
@@ -48,9 +49,9 @@ CONFIG = {
 
 # the panel comes first because the plot's script looks for it at once
 PANEL = """<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">
-<figure id="{key}-panel" style="order:1;flex:0 1 280px;margin:0;min-height:120px">
+<figure id="{key}-panel" class="hover-panel" style="order:1;flex:0 1 280px;margin:0;min-height:120px">
 <img alt="" style="display:none;width:100%;border-radius:4px">
-<figcaption style="font:14px/1.4 {font};color:#444;padding-top:6px;overflow-wrap:anywhere">
+<figcaption style="font:14px/1.4 {font};opacity:.8;padding-top:6px;overflow-wrap:anywhere">
 Point at a dot, or tap it, to see its clip.</figcaption>
 </figure>
 <div style="flex:1 1 420px;min-width:0">{plot}</div></div>"""
@@ -67,6 +68,7 @@ const show = event => {
   const [video, caption] = event.points[0].customdata || [];
   if (video === undefined) return;
   image.src = media[video];
+  image.alt = captions[caption];
   image.style.display = "block";
   text.textContent = captions[caption];
 };
@@ -92,10 +94,11 @@ def film_strip(frames: np.ndarray, columns: int = 2, width: int = 140, quality: 
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def figure_html(figure: dict, key: str, plotlyjs: bool = False) -> str:
+def figure_html(figure: dict, key: str, plotlyjs: bool = False, words: str = "") -> str:
     """HTML of a figure given as plotly's JSON, with its side panel where `with_media` made it.
 
     `key` is the element's id, unique in the page. `plotlyjs` puts the library (5 MB) in; else the page must load it.
+    words: what the figure shows, for who cannot see it.
     """
     layout = figure.get("layout", {})
     has_media = "media" in (layout.get("meta") or {})
@@ -111,6 +114,7 @@ def figure_html(figure: dict, key: str, plotlyjs: bool = False) -> str:
         div_id=key,
         validate=False,
     )
+    plot = f'<div role="img" aria-label="{html.escape(words)}">{plot}</div>' if words else plot
     return PANEL.format(plot=plot, key=key, font=FONT) if has_media else plot
 
 
