@@ -161,8 +161,8 @@ class CorpusCheck:
         splits = list(self.captions["split"].unique())
         if methods and not {"train", "val"} <= set(splits):
             raise ValueError(
-                f"training needs the splits train and val, {self.folder} has {', '.join(splits)}; set `methods` and "
-                "`concepts_of` of the videos of the profile to []."
+                f"training needs the splits train and val, {self.folder} has {', '.join(splits)}; set "
+                "own.methods of params.yaml to []."
             )
 
     def summary(self) -> dict:

@@ -8,12 +8,12 @@ python -m glscl.study.code
 import hashlib
 import json
 import sys
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 from glscl.code_hash import hash_of
 from glscl.files import write_text
-from glscl.study.parameters import load_params
+from glscl.study.parameters import OWN, load_params
 from glscl.study.project import project_root
 from glscl.study.stage import params_are_valid
 
@@ -36,9 +36,9 @@ def write_hashes(root: Path) -> None:
     ]
     write_text(root / "work/code/notebooks.txt", hashlib.sha256(json.dumps(cells).encode()).hexdigest() + "\n")
     params = load_params(root)
-    for profile in params["profiles"]:
-        for dataset in chain.from_iterable(params["study"].values()):
-            write_text(root / f"work/{profile}/{dataset}/train/.keep", "\n")
+    read = [*product(params["profiles"], chain.from_iterable(params["study"].values()))]
+    for profile, dataset in (*read, *product([OWN], params["own"]["corpora"])):
+        write_text(root / f"work/{profile}/{dataset}/train/.keep", "\n")
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ LEVELS = ("", "profiles", "datasets", "methods", "recipes")  # a later one repla
 OF_DATASETS = {"corpus", "inputs", "prepare", "train", "model"}
 OF_METHODS = {"head", "start", "train", "model"}
 OF_RECIPES = {"inputs", "prepare", "train", "model", "not_done", "source"}
+OWN = "own"  # in the place of a profile: corpora of one's own videos, on which nothing of the study rests
 NO_RECIPE = "the authors give none"
 
 
@@ -145,7 +146,7 @@ def load_stages(root: Path) -> dict:
 
 def world_of(params: dict, dataset: str) -> str:
     """Of which world a dataset is, `features` or `videos`. Raises ValueError where `study` does not name it."""
-    for world, datasets in params["study"].items():
+    for world, datasets in (*params["study"].items(), ("videos", params["own"]["corpora"])):
         if dataset in datasets:
             return world
     raise ValueError(f"`study` of params.yaml should name {dataset}, it has {params['study']}; add it to one list.")

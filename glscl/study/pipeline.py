@@ -10,10 +10,12 @@ Two stages run at once where there is no GPU: one reads, imports and writes whil
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -25,6 +27,7 @@ from glscl.study.project import project_root
 from glscl.study.stage import params_are_valid
 
 REPRO = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+COMMANDS = {"quick": "make reproduce", "full": "make study"}
 ALONE = re.compile(r"(full_)?(costs|convergence)@")  # stages whose times are results
 
 
@@ -34,6 +37,7 @@ def stages_of(root: Path, profile: str) -> list[str]:
 
     with Repo(str(root)) as repo:
         names = [stage.addressing for stage in repo.index.stages if not stage.is_data_source]
+    names = [name for name in names if not name.startswith("own_")]
     others = [name for name in load_params(root)["profiles"] if name != profile]
     return [name for name in names if not any(re.search(rf"@{other}(-|$)", name) for other in others)]
 
@@ -73,7 +77,8 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
             for name in [] if status else ready:
                 alone = any(ALONE.match(one) for one in (name, *running))
                 if len(running) < (1 if alone else at_once):
-                    running[name] = subprocess.Popen([*command, name], stderr=subprocess.PIPE)
+                    # In a group of its own: an interrupt is for this process, which ends the stages without a word.
+                    running[name] = subprocess.Popen([*command, name], stderr=subprocess.PIPE, start_new_session=True)
                     listener = threading.Thread(target=_pass_on, args=(running[name].stderr, said), daemon=True)
                     listener.start()
                     listeners.append(listener)
@@ -81,8 +86,10 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
             time.sleep(0.1)
             for name in [name for name, process in running.items() if process.poll() is not None]:
                 status = running.pop(name).returncode or status
-    finally:  # an interrupt reaches them too, and they end by themselves
+    finally:
         for process in running.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait()
         for listener in listeners:
             listener.join(timeout=5)  # something that a stage left behind may hold its stderr
@@ -97,6 +104,18 @@ def _pass_on(errors: IO[bytes], said: list[bytes]) -> None:
     while part := errors.read1():
         said.append(part)
         os.write(2, part)
+
+
+def run_profile(root: Path, profile: str) -> int:
+    """Run the stages of a profile that are not up to date: 0, or the status of a failure."""
+    names = stages_of(root, profile)
+    plan = out_of_date(root, names)
+    if not plan:
+        print(f"{profile}: all {len(names)} stages are up to date")
+        return 0
+    Progress.start(root, list(plan))
+    os.chdir(root)
+    return run_all(REPRO, plan, _at_once())
 
 
 def _at_once() -> int:
@@ -125,20 +144,23 @@ def _run(root: Path, profile: str, parser: argparse.ArgumentParser) -> int:
         return 1
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")
-    names = stages_of(root, profile)
-    plan = out_of_date(root, names)
-    if plan:
-        Progress.start(root, list(plan))
-        os.chdir(root)
-        if status := run_all(REPRO, plan, _at_once()):
-            return status
-    else:
-        print(f"{profile}: all {len(names)} stages are up to date")
-    print(f"the report: {root / 'reports' / profile / 'index.html'}")
+    try:
+        status = run_profile(root, profile)
+    except KeyboardInterrupt:
+        again = COMMANDS.get(profile, f"python -m glscl.study.pipeline {profile}")
+        print(f"\nstopped; finished stages and epochs are kept, and `{again}` goes on from them", file=sys.stderr)
+        return 130
+    if status:
+        return status
+    index = root / "reports" / profile / "index.html"
+    print(f"the report: {index}" if index.exists() else "no report is here, as pages do not travel; see docs/data.md")
     said, holds = verify.report(root, profile)
     print(said)
     return 0 if holds else 1
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # and not ignored, as under nohup
+            signal.signal(number, signal.default_int_handler)
     sys.exit(main())

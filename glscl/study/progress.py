@@ -2,7 +2,10 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import NamedTuple
 
 from filelock import FileLock
@@ -61,6 +64,22 @@ class Progress(NamedTuple):
         )
         left = self.left()
         return said if left is None else f"{said}, about {_minutes(left)} left"
+
+    @contextmanager
+    def during(self, name: str, every: float = 20.0) -> Iterator[None]:
+        """While the stage `name` runs, say every so many seconds that it does, and what it usually takes."""
+        start, done = time.monotonic(), Event()
+        usual = f" of about {self.usual[name]:.0f}" if name in self.usual else ""
+
+        def say() -> None:
+            while not done.wait(every):
+                print(f"stage {name}: {time.monotonic() - start:.0f}{usual} s", flush=True)
+
+        Thread(target=say, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
 
     def after(self, name: str, seconds: float) -> str:
         """Record that a stage took so long, and say it. A stage run by hand is not in the plan and is not recorded."""

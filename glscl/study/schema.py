@@ -37,7 +37,7 @@ from glscl.data.decoding import Sampling
 from glscl.methods import METHODS, settings_of
 from glscl.study.counting import SIZES
 from glscl.study.losses import DOSED, PARTS
-from glscl.study.parameters import NO_RECIPE, declared, resolve, world_of
+from glscl.study.parameters import NO_RECIPE, OWN, declared, resolve, world_of
 from glscl.study.transfer import FACETS, moves
 from glscl.training.trainer import BACKBONES, TrainSettings
 
@@ -183,6 +183,13 @@ def _configured(config: type[RetrievalConfig], **settings) -> None:
 class Study(Section):
     features: Distinct[Dataset]
     videos: Distinct[Dataset]
+
+
+class Own(Section):
+    corpora: Distinct[Dataset]
+    methods: Distinct[Method]
+    seeds: Seeds
+    train: dict
 
 
 class Trained(Section):
@@ -371,18 +378,20 @@ class World(create_model("World", __base__=Section, **_fields(Facets))):
 
 
 @cache
-def _read_by(dataset: str) -> type[Section]:
-    """The settings of the reader of a corpus, and its folder."""
-    files = CORPORA[dataset].files
+def _read_by(reader: str) -> type[Section]:
+    """The settings of a reader of corpora, the folder, and the name of the reader, which that of the corpus may be."""
+    files = CORPORA[reader].files
     parameters = list(inspect.signature(files).parameters.values())[1:]
     found = {parameter.name: (parameter.annotation, parameter.default) for parameter in parameters}
 
     def accepted(self):
-        files(Path(self.folder), **{name: getattr(self, name) for name in found})
+        files(Path(self.folder), **{parameter.name: getattr(self, parameter.name) for parameter in parameters})
         return self
 
     validators = {"accepted": model_validator(mode="after")(accepted)}
-    return create_model("Corpus", __base__=Section, __validators__=validators, folder=(Text, ...), **found)
+    return create_model(
+        "Corpus", __base__=Section, __validators__=validators, folder=(Text, ...), reader=(str, reader), **found
+    )
 
 
 # Sections of which a profile may replace single values.
@@ -408,6 +417,7 @@ class Params(Section):
     """The whole file."""
 
     study: Study
+    own: Own
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     check: Check
     prepare: Prepare
@@ -429,7 +439,7 @@ class Params(Section):
 
 # What notebooks get under other names than the sections that they come from.
 GIVEN = {name: field.annotation for name, field in Params.model_fields.items() if name not in SPREAD} | {
-    "profile": _entry_of("profiles"),
+    "profile": _entry_of("profiles") | Literal[OWN],
     "dataset": Dataset,
     "method": Method,
     "inputs": Inputs,
@@ -455,10 +465,20 @@ def check(params: dict, stages: dict) -> None:
         _require(kind, general | special if isinstance(special, dict) else special, params, *place)
     features, videos = params["study"]["features"], params["study"]["videos"]
     for dataset in videos:
-        if dataset not in CORPORA or dataset in features:
+        if _reader(params, dataset) not in CORPORA or dataset in features:
             raise ValueError(
                 f"params.yaml: study.videos must name corpora of videos, {', '.join(CORPORA)}, got {dataset}"
                 f"{nearest(dataset, CORPORA)}"
+            )
+        if _reader(params, dataset) == OWN:
+            raise ValueError(
+                f"params.yaml: study.videos must name corpora of the study, got {dataset}, one of your own; name it in "
+                "own.corpora."
+            )
+    for dataset in params["own"]["corpora"]:
+        if _reader(params, dataset) != OWN:
+            raise ValueError(
+                f"params.yaml: own.corpora must name entries with the reader own, got {dataset}; correct it."
             )
     for dataset in features:
         corpus, inputs = (params["datasets"][dataset][part] for part in ("corpus", "inputs"))
@@ -470,6 +490,11 @@ def check(params: dict, stages: dict) -> None:
         _check_methods(params, profile)
         _check_trainings(params, stages, profile)
         _check_questions(params, profile)
+    own = params["own"]
+    for dataset, method in product(own["corpora"], own["methods"]):
+        if params["methods"][method].get("start"):
+            raise ValueError(f"params.yaml: own.methods cannot have {method}, which starts from another; leave it out.")
+        _check_training(params, stages, "own_train", {"profile": OWN, "dataset": dataset, "method": method}, OWN)
 
 
 def check_given(params: dict, parameters: dict, names: Iterable[str]) -> None:
@@ -532,6 +557,7 @@ def _replacing(params: dict) -> Iterable[tuple[tuple[str, ...], type[Section], d
             yield ("profiles", profile, name), kind, params[name], entry[name]
         for world in params["study"]:
             yield ("profiles", profile, world, "train"), Train, params["train"], entry[world]["train"]
+    yield ("own", "train"), Train, params["train"], params["own"]["train"]
     for method, entry in params["methods"].items():
         yield ("methods", method, "train"), Train, params["train"], entry["train"]
         yield ("methods", method, "model"), _head_kind(entry["head"]), {}, entry["model"]
@@ -567,7 +593,12 @@ def _worlds(params: dict) -> Iterable[tuple[tuple[str, ...], type[Section], dict
 
 
 def _corpus_kind(params: dict, dataset: str) -> type[Section]:
-    return _read_by(dataset) if dataset in CORPORA and dataset not in params["study"]["features"] else World
+    reader = _reader(params, dataset)
+    return _read_by(reader) if reader in CORPORA and dataset not in params["study"]["features"] else World
+
+
+def _reader(params: dict, dataset: str) -> str:
+    return params["datasets"][dataset]["corpus"].get("reader", dataset)
 
 
 @cache
@@ -607,14 +638,7 @@ def _check_trainings(params: dict, stages: dict, profile: str) -> None:
         own = params["profiles"][profile][world]
         for dataset, method in product(datasets, own["methods"] + own["rerankers"]):
             items = {"profile": profile, "world": world, "dataset": dataset, "method": method}
-            # Whether the corpus is prepared as a recipe wants is asked by the stages of the profile that runs.
-            sections = declared(params, stages, "train", items)
-            found = resolve({name: value for name, value in sections.items() if not name.endswith(".inputs")})
-            place = "profiles", profile, world, f"{method} on {dataset}"
-            _require(Train, found["train"], params, *place, "train")
-            head = params["methods"][method]["head"]
-            model = settings_of(head, found["model"])
-            _require(_head_kind(head), model, params, *place, "model")
+            model = _check_training(params, stages, "train", items, "profiles", profile, world)
             pairs = min(params["concepts"]["pairs"], params["datasets"][dataset]["corpus"].get("test", float("inf")))
             points = 2 * pairs * model.get("num_queries", GLSCLConfig.num_queries)
             if method in own["concepts_of"] and params["concepts"]["perplexity"] >= points:
@@ -622,6 +646,20 @@ def _check_trainings(params: dict, stages: dict, profile: str) -> None:
                     f"params.yaml: concepts.perplexity should be below the {points} points of the map, 2 x pairs x "
                     f"num_queries, got {params['concepts']['perplexity']:g}; lower it."
                 )
+
+
+def _check_training(params: dict, stages: dict, stage: str, items: dict, *place: str) -> dict:
+    """The settings of a head as a stage that trains it gets them, once they are checked, and how it trains.
+
+    Whether the corpus is prepared as a recipe wants is asked by the stages of the profile that runs.
+    """
+    sections = declared(params, stages, stage, items)
+    found = resolve({name: value for name, value in sections.items() if not name.endswith(".inputs")})
+    place, head = (*place, f"{items['method']} on {items['dataset']}"), params["methods"][items["method"]]["head"]
+    _require(Train, found["train"], params, *place, "train")
+    model = settings_of(head, found["model"])
+    _require(_head_kind(head), model, params, *place, "model")
+    return model
 
 
 def _check_questions(params: dict, profile: str) -> None:

@@ -10,13 +10,18 @@ of params.yaml is checked before anything runs.
 import argparse
 import hashlib
 import os
+import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 from glscl.code_hash import PACKAGE
 from glscl.files import full_disk, write_json
 from glscl.study.parameters import (
+    OWN,
     assigned,
     check_known,
     declared_by_stage,
@@ -73,7 +78,7 @@ def require_valid_given(root: Path, parameters: dict, assignments: list[str]) ->
     names = {pair.partition("=")[0].partition(".")[0] for pair in assignments}
     params = load_params(root)
     for name in names & {"profile", "dataset", "method"}:
-        known = params[f"{name}s"]
+        known = [*params[f"{name}s"], *([OWN] if name == "profile" else [])]
         if parameters[name] not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {parameters[name]}; correct the spelling.")
     if names := names - {"profile", "dataset", "method"}:
@@ -103,7 +108,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     os.environ.update(ENVIRONMENT)
     options = {"kernel_name": "python3", "cwd": str(project_root(notebook.parent)), "progress_bar": False}
     options |= {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
-    options["extra_arguments"] = ["--log-level=ERROR"]  # of the kernel, which else warns about its own port
+    # Of the kernel: it else warns about its own port, and what its processes print comes twice.
+    options["extra_arguments"] = ["--log-level=ERROR", "--IPKernelApp.capture_fd_output=False"]
     trouble = None
     try:
         executed = papermill.execute_notebook(str(notebook), str(partial), parameters, **options)
@@ -117,6 +123,21 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     os.replace(partial, failed if trouble else output)
     if trouble:
         raise RuntimeError(f"{notebook.name} failed, {trouble}; see {failed}")
+
+
+@contextmanager
+def trained_again(root: Path) -> Iterator[None]:
+    """Where what runs meanwhile succeeds, remove the state of what it trained: to run it again trains again."""
+    listed = root / f"work/.unfinished/.trained-{os.getpid()}"
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["GLSCL_TRAINED"] = str(listed)
+    try:
+        yield
+        for pattern in set(listed.read_text().split("\n")) if listed.exists() else ():
+            for state in glob(pattern):
+                shutil.rmtree(state, ignore_errors=True)
+    finally:
+        listed.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -142,15 +163,19 @@ def main(argv: list[str] | None = None) -> int:
         output = output or executed_path(root, given.notebook, parameters)
         progress = Progress.read(root)
         print(progress.before(name or given.notebook.stem), flush=True)
-        run_notebook(given.notebook, output, parameters)
-        # DVC tracks this file and not the notebook, whose bytes change with every run: no file, and the stage runs.
-        write_json(output.with_suffix(".json"), parameters, digits=12)
+        with trained_again(root), progress.during(name or given.notebook.stem):
+            run_notebook(given.notebook, output, parameters)
+            # DVC tracks this file and not the notebook, whose bytes change with every run: no file, and the stage runs.
+            write_json(output.with_suffix(".json"), parameters, digits=12)
     except Exception as error:
         told = full_disk(error, root)
         if not told and not isinstance(error, ValueError | RuntimeError | OSError):
             raise
         print(f"error: {told or error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; finished epochs are kept, and the same command goes on from them", file=sys.stderr)
+        return 130
     print(progress.after(name or given.notebook.stem, time.monotonic() - start), flush=True)
     return 0
 

@@ -16,7 +16,7 @@ from glscl.study.rules import RELEASED, strongest_rival
 
 
 def numbers(study: Study, evidence: Evidence, ledger: dict) -> dict:
-    """Twelve numbers about GLSCL on the first corpus of the study, None where its stage did not run or it did not train.
+    """Twelve numbers about GLSCL on the first corpus of the study, None where a stage did not run or it did not train.
 
     r1: R@1 of text to video, percent, of GLSCL and of the strongest head with the same temporal encoder; median_rank:
     of GLSCL. concepts: directions that the concepts of a text and of a video span. losses_add: what both auxiliary

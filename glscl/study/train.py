@@ -9,7 +9,7 @@ it trains nothing again. Several machines need one checkout that all of them see
 import sys
 
 from glscl.study.learning import learn
-from glscl.study.parameters import assigned, declared_by_stage, resolve
+from glscl.study.parameters import OWN, assigned, declared_by_stage, resolve
 from glscl.study.project import Folders, enter_project
 from glscl.study.stage import require_valid_given, require_valid_params
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"expected profile=..., dataset=... and method=..., got no {absent[0]}; give all three.")
     require_valid_params(root)
     require_valid_given(root, items, argv)
-    parameters = resolve(declared_by_stage(root, "train", items))
+    parameters = resolve(declared_by_stage(root, "own_train" if items["profile"] == OWN else "train", items))
     folders = Folders.of(items["profile"], items["dataset"])
     trained, start = folders.work / "train", parameters.get("start")
     learn(

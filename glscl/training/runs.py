@@ -29,10 +29,11 @@ from glscl.training.trainer import TrainSettings, train
 
 # DVC deletes the outputs of a stage before it runs the stage again, so what a resume needs lies elsewhere.
 UNFINISHED = Path("work/.unfinished")
+TRAINED = "GLSCL_TRAINED"  # in the environment of a stage: a file that lists what it trained, by patterns of folders
 
 
 class Job(NamedTuple):
-    """What every seed of one method is trained with."""
+    """What every seed of one method is trained with; name: what the lines of its epochs call it."""
 
     method: str
     model: dict
@@ -40,6 +41,7 @@ class Job(NamedTuple):
     settings: TrainSettings
     seeds: list[int]
     start: Path | None = None
+    name: str = ""
 
     def about(self) -> dict:
         """What the result depends on."""
@@ -70,17 +72,22 @@ def train_seeds(
     loads it, `glscl.retriever` searches with it), the weights of the last epoch in `last.safetensors`, the curve, and a
     model card. The folder appears when all are complete, and holds nothing that was measured. The clocks say how long
     each epoch took: columns seed, epoch, seconds, items_per_second, data_wait_share. The trained weights also stay in
-    work/.unfinished, so that a stage that fails later trains nothing again. Where another process trains these seeds,
-    this one waits and then finds them trained.
+    work/.unfinished until the stage is complete, so that one that fails later trains nothing again; what a file that
+    the environment names as `TRAINED` lists is what the stage then removes, so that a forced one trains. Where another
+    process trains these seeds, this one waits and then finds them trained.
     Without a GPU the seeds are trained side by side, each in a process of its own; a head over a frozen CLIP uses one
     thread, so that its weights do not depend on the number of cores. On several GPUs they are too, and where there are
     more GPUs than seeds a seed has several. In processes of a launcher, such as `torchrun`, all train each seed.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be one or more different numbers, got {seeds}; correct `seeds` in params.yaml.")
-    job = Job(method, model, corpus, settings, seeds, start)
+    name = folder.name.removeprefix(".").partition("-")[0]  # that of a sweep over rates ends in its number
+    job = Job(method, model, corpus, settings, seeds, start, name)
     about = job.about()
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    if listed := os.environ.get(TRAINED):
+        with open(listed, "a") as file:
+            file.writelines(f"{(UNFINISHED / key).resolve()}/seed-{seed}-*\n" for seed in seeds)
     # Other seeds of the same job may be trained in another process at the same time.
     complete = UNFINISHED / key / f"complete-{'-'.join(map(str, seeds))}"
     processes = Processes.of_launcher(settings.devices)
@@ -161,7 +168,8 @@ def _train_seed(number: int, job: Job, about: dict, complete: Path, processes: i
         model.head.init_from(load_run(job.start / f"seed-{seed}").head)
     state = complete.parent / f"seed-{seed}-{_fingerprint(model)}"
     splits = job.corpus.split("train"), job.corpus.split("val")
-    train(model, *splits, job.settings, seed, state, progress=processes == 1)
+    bar = processes == 1 and not multiprocessing.parent_process()  # several bars would overwrite each other
+    train(model, *splits, job.settings, seed, state, bar, job.name)
     together = Processes.of_launcher(job.settings.devices)
     if together.writes:
         shutil.copy(state / "clock.csv", complete.parent / f"clock-{seed}.csv")

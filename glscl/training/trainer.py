@@ -159,6 +159,7 @@ def train(
     seed: int,
     folder: Path,
     progress: bool = True,
+    name: str = "training",
 ):
     """Train, and write `selected.safetensors`, `last.safetensors`, `curve.csv` and `clock.csv` into `folder`.
 
@@ -167,8 +168,8 @@ def train(
     epoch the whole state is stored in `folder`, and a run that was stopped goes on from there to the same numbers:
     each epoch draws its order, its frames and its dropout from (seed, epoch) alone. Of the last two states a damaged
     one is passed over, after a line that names it. If the run is complete already, the model is left as it is: the
-    files hold the result, and `SHA256SUMS` their checksums. Every epoch prints a line; `progress` adds a bar for its
-    steps. Where another process trains in the folder, this one waits for it.
+    files hold the result, and `SHA256SUMS` their checksums. Every epoch prints a line that names the method; `progress`
+    adds a bar for its steps. Where another process trains in the folder, this one waits for it.
     In processes of a launcher each encodes its share of every batch, and the first writes; see `Processes`.
     Raises ValueError for fewer texts than one batch, a batch that the processes do not divide, or a loss that is not
     finite; BusyError in processes of a launcher where another process trains in the folder; FullDiskError.
@@ -177,7 +178,7 @@ def train(
     waits = processes.count == 1  # those of a launcher would not wait long for the first
     with alone(folder / ".lock", f"trains in {folder}", waits) if processes.writes else nullcontext():
         if not processes.first_says(processes.writes and _is_complete(folder)):
-            _train(model, data, validation, settings, seed, folder, progress, processes)
+            _train(model, data, validation, settings, seed, folder, progress, name, processes)
         processes.wait()
 
 
@@ -189,6 +190,7 @@ def _train(
     seed: int,
     folder: Path,
     progress: bool,
+    name: str,
     processes: Processes,
 ) -> None:
     if len(data) < settings.batch_size:
@@ -235,7 +237,7 @@ def _train(
                 if settings.keep_epochs:
                     run.keep(curve[-1]["step"])
                 _store(run, selected, curve)
-                print(EPOCH.format(epochs=settings.epochs, **curve[-1]), flush=True)
+                print(EPOCH.format(name=name, lr=settings.lr_new, epochs=settings.epochs, **curve[-1]), flush=True)
     if processes.writes:
         _finish(folder, run.trained, selected, curve)
     if settings.half:
@@ -244,7 +246,7 @@ def _train(
 
 CLOCK = ["seconds", "items_per_second", "data_wait_share"]  # what was measured; all else is the same everywhere
 EPOCH = (
-    "seed {seed}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation R@1 {val_r1:.1f}, "
+    "{name}, seed {seed}, rate {lr:g}, epoch {epoch} of {epochs}: loss {loss_total:.3f}, validation R@1 {val_r1:.1f}, "
     "{items_per_second:.0f} texts/s, {data_wait_share:.0%} of the time waiting for data"
 )
 
