@@ -18,7 +18,7 @@ from glscl.study.project import commit, enter_project, hardware
 BUNDLED_CLIP, DRAWN = Path("data/tiny-clip"), ("scenes", "stories")
 ONLY_DRAWINGS = (
     "This CLIP has only seen drawings: shapes, colours and motions. Of real footage it knows nothing, and finds little "
-    "there. Take one that was trained on photographs: set datasets.{dataset}.inputs.clip to openai/clip-vit-base-patch32 "
+    "there. Take one trained on photographs: set datasets.{dataset}.inputs.clip to openai/clip-vit-base-patch32, "
     "or to a folder with it."
 )
 
