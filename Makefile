@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
+.PHONY: inputs help reproduce study dag verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -89,6 +89,9 @@ lock: .venv/.installed  ## pin anew what pyproject.toml asks for, with hashes; p
 	@awk 'BEGIN {print "# What torch with CUDA needs besides requirements.lock, by the same `make lock`." > "build/cuda.lock"} \
 		/^[a-z]/ {cuda = /^(nvidia-|cuda-|triton=)/} {print > (cuda ? "build/cuda.lock" : "build/rest.lock")}' build/all.lock
 	@mv build/cuda.lock requirements-cuda.lock && mv build/rest.lock requirements.lock
+
+dag: .venv/.installed  ## draw docs/pipeline.svg anew: the graph of dvc.yaml, one box per kind of stage
+	@python -m glscl.study.dag
 
 parity: .venv/.installed  ## write docs/parity.md anew: how far every head is from the code of its release
 	@python -m tests.released
