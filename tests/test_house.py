@@ -216,7 +216,7 @@ def test_the_lock_knows_the_stages_of_today_alone():
 @pytest.mark.parametrize("folder", ["quick", "full"])
 def test_measured_and_deterministic_results_share_no_file(folder):
     measured = re.compile(r"second|hardware|commit\b|items_per|memory|waiting|started")
-    files = [name for name in TRACKED if re.match(rf"results/({folder}|corpora|claims)/", name)]
+    files = [name for name in TRACKED if re.match(rf"results/({folder}|corpora|claims|summary)/", name)]
     committed = {name: subprocess.run(["git", "show", f":{name}"], cwd=ROOT, capture_output=True, text=True).stdout
                  for name in files if name.endswith((".json", ".csv"))}  # fmt: skip
     keys = {name: set(re.findall(r'"(\w+)":', text) if name.endswith("json") else text.partition("\n")[0].split(","))

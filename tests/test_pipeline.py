@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks import small_study
 from benchmarks.small_study import METHODS, ON_VIDEOS, RERANKER
-from glscl.study import stage
+from glscl.study import own, stage
 from glscl.study.parameters import load_params
 from tests import ROOT
 from tests.browser import Browser
@@ -28,10 +28,12 @@ def project(bundled, tmp_path_factory):
     return root
 
 
-def run(root: Path, name: str, *assignments: str, dataset: str = "facets", method: str = "glscl") -> int:
+def run(
+    root: Path, name: str, *assignments: str, dataset: str = "facets", method: str = "glscl", profile: str = "quick"
+) -> int:
     """Run the notebook of a stage as dvc.yaml does, with the sections of params.yaml that the stage declares."""
     stages, params = yaml.safe_load((root / "dvc.yaml").read_text()), load_params(root)
-    items = {"profile": "quick", "dataset": dataset, "method": method}
+    items = {"profile": profile, "dataset": dataset, "method": method}
     items["world"] = "features" if dataset in params["study"]["features"] else "videos"
     text = json.dumps(stages["stages"][name]).replace("${transfer.target}", "stories")
     for item, value in items.items():
@@ -180,29 +182,28 @@ def test_a_missing_video_within_the_budget_is_counted(project, broken):
 
 
 @OTHERS
-def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, capsys):
+def test_a_few_own_videos_are_evaluated_and_searched_without_training(project, capsys, monkeypatch):
+    monkeypatch.chdir(project)
     folder = project / "corpora/own"
     folder.mkdir(parents=True)
     captions = pd.read_csv(project / "data/scenes/captions.csv").query("split == 'test'").head(6)
     captions[["video", "caption"]].to_csv(folder / "captions.csv", index=False)
     for video in captions["video"]:
         shutil.copy(project / f"data/scenes/videos/{video}.mp4", folder)
-    params = load_params(project)
-    untrained = {"methods": [], "rerankers": [], "concepts_of": [], "seeds": [0], "train": {}}
-    params["study"] = {"features": [], "videos": ["own"]}
-    params["costs"]["trained_on"] = "own"
-    for profile in params["profiles"].values():
-        profile |= {"videos": untrained, "features": untrained, "questions": []}
+    params, study = load_params(project), {path: path.read_bytes() for path in (project / "results").rglob("*.*")}
+    params["own"] |= {"corpora": ["own"]}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    assert run(project, "check", f"methods={ON_VIDEOS}".replace("'", ""), dataset="own") == 1
-    assert "to []" in capsys.readouterr().err
-    for name in ("check", "prepare", "encode", "evaluate", "search", "benchmarks", "costs"):
-        assert run(project, name, dataset="own") == 0, name
-    for name in ("ledger", "report"):
-        assert run(project, name) == 0
-    table = pd.read_csv(project / "results/quick/own/table.csv")
+    assert run(project, "own_check", f"methods={ON_VIDEOS}".replace("'", ""), dataset="own", profile="own") == 1
+    assert "own.methods" in capsys.readouterr().err
+    for name in ("check", "prepare", "encode", "evaluate", "search"):
+        assert run(project, f"own_{name}", dataset="own", profile="own") == 0, name
+    assert own.main(["own"]) == 0
+    table = pd.read_csv(project / "results/own/own/table.csv")
     assert set(table["method"]) == {"zero-shot CLIP", "chance"}
-    page = (project / "reports/quick/07_search.html").read_text()
-    assert page.count("data:video/mp4;base64,") == 12
+    pages = project / "reports/own/own"
+    assert (pages / "07_search.html").read_text().count("data:video/mp4;base64,") == 12
+    assert all("has only seen drawings" in (pages / name).read_text() for name in ("index.html", "07_search.html"))
+    written = {path for path in (project / "results").rglob("*.*") if path.read_bytes() != study.get(path)}
+    assert {path.parent.name for path in written} == {"own"}, "results of the study changed"
     (folder / "captions.csv").unlink()
-    assert run(project, "search", "methods=[]", "search.queries=[a red circle]", dataset="own") == 0
+    assert run(project, "own_search", "search.queries=[a red circle]", dataset="own", profile="own") == 0

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -93,6 +94,19 @@ def executed_path(root: Path, notebook: Path, parameters: dict) -> Path:
     return root / "work/notebooks" / parameters.get("profile", "corpora") / f"{'-'.join(names)}.ipynb"
 
 
+def _manager() -> type:
+    """Of kernels without a standard output: they send what their processes print, and would print it too."""
+    from jupyter_client import AsyncKernelManager
+
+    class Silent(AsyncKernelManager):
+        async def _async_start_kernel(self, **options) -> None:
+            await super()._async_start_kernel(**options, stdout=subprocess.DEVNULL)
+
+        start_kernel = _async_start_kernel
+
+    return Silent
+
+
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     """Execute `notebook` at the project root and write `output`, which appears only when every cell has run.
 
@@ -108,8 +122,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     os.environ.update(ENVIRONMENT)
     options = {"kernel_name": "python3", "cwd": str(project_root(notebook.parent)), "progress_bar": False}
     options |= {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
-    # Of the kernel: it else warns about its own port, and what its processes print comes twice.
-    options["extra_arguments"] = ["--log-level=ERROR", "--IPKernelApp.capture_fd_output=False"]
+    options["extra_arguments"] = ["--log-level=ERROR"]  # of the kernel, which else warns about its own port
+    options["kernel_manager_class"] = _manager()
     trouble = None
     try:
         executed = papermill.execute_notebook(str(notebook), str(partial), parameters, **options)

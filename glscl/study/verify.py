@@ -68,7 +68,7 @@ def compare(committed: str | None, found: str | None, name: str) -> tuple[int, l
 
 def deterministic_files(root: Path, profile: str) -> list[str]:
     """Paths of the result files of a profile that are the same everywhere: those committed and those that lie here."""
-    folders = [f"results/{profile}", "results/corpora", f"results/claims/{profile}.json"]
+    folders = [f"results/{profile}", "results/corpora", f"results/summary/{profile}", f"results/claims/{profile}.json"]
     listed = _git(root, "ls-tree", "-r", "--name-only", "HEAD", "--", *folders).split("\n")
     here = [path for folder in folders for path in sorted((root / folder).rglob("*")) if path.is_file()]
     here += [root / folders[-1]] * (root / folders[-1]).is_file()

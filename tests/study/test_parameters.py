@@ -118,7 +118,7 @@ def test_dvc_and_the_stage_read_the_same_parameters():
 
 
 def test_the_dataset_tells_its_world(small):
-    params = {"study": {"features": ["facets"], "videos": ["scenes", "own"]}}
+    params = {"study": {"features": ["facets"], "videos": ["scenes"]}, "own": {"corpora": ["own"]}}
     assert [parameters.world_of(params, name) for name in ("facets", "own")] == ["features", "videos"]
     with pytest.raises(ValueError, match="should name stories"):
         parameters.world_of(params, "stories")

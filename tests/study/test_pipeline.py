@@ -1,12 +1,22 @@
-"""Which stages a run of a profile has, and which of them are out of date."""
+"""Which stages a run of a profile has, which of them are out of date, and what travels between two checkouts."""
 
+import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
+from dvc.cli import main as dvc
+from dvc.repo import Repo
 
 from glscl.study import pipeline
+from glscl.study.parameters import load_params
 from tests import ROOT
 
 
@@ -42,6 +52,85 @@ def test_what_was_run_is_up_to_date_until_something_changes(small):
     params = root / "params.yaml"
     params.write_text(params.read_text().replace("weight_decay: 0.2", "weight_decay: 0.1", 1))
     assert pipeline.out_of_date(root, names) == every  # the report reads from what has to run
+
+
+# Every stage of dvc.yaml writes what it declares, and its name into a log; `concepts` writes its parameter too.
+WRITES = """
+import json, os, pathlib, re
+name = os.environ["DVC_STAGE"]
+pathlib.Path(os.environ["LOG"]).open("a").write(name + "\\n")
+pairs = re.search(r"pairs: \\d+", pathlib.Path("params.yaml").read_text())[0] if name.startswith("concepts") else ""
+for out in json.loads(pathlib.Path("writes.json").read_text())[name]:
+    path = pathlib.Path(out) if pathlib.Path(out).suffix else pathlib.Path(out, "file.txt")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(out + pairs)
+"""
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
+    """A repository with the graph of the quick profile, whose stages write a line into each of their outputs."""
+    root = tmp_path / "whole"
+    shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, root)
+    text = re.sub(r"python -m glscl\.study\.\w+", f"{sys.executable} -S -E writes.py", (ROOT / "dvc.yaml").read_text())
+    (root / "dvc.yaml").write_text(text)
+    (root / "writes.py").write_text(WRITES)
+    params = load_params(ROOT)
+    for world in ("features", "videos"):
+        params["profiles"]["quick"][world]["methods"] = ["glscl"]
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in ("data/scenes/a", "data/tiny-clip/a", "glscl/a", "notebooks/a", "results/published.csv"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    git("init", "-q")
+    with Repo(str(root)) as repo:
+        writes = {stage.addressing: [out.def_path for out in stage.outs] for stage in repo.index.stages}
+    codes = [f"work/code/{path.stem}.txt" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")]
+    kept = [f"work/quick/{dataset}/train/.keep.txt" for dataset in ("facets", "scenes")]
+    (root / "writes.json").write_text(json.dumps(writes | {"code": codes + kept}))
+    return root
+
+
+def git(*arguments: str) -> str:
+    """What git says."""
+    named = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    return subprocess.run(["git", *named, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+def test_what_was_pushed_is_up_to_date_in_a_clone_and_an_experiment_apart_runs_what_changed(
+    whole, tmp_path, monkeypatch
+):
+    shutil.copy(ROOT / "data.dvc", whole)
+    assert dvc(["add", "-q", "data"]) == 0
+    assert "remote: bundled" in Path("data.dvc").read_text(), "the store holds the inputs alone"
+    assert dvc(["repro", "-q", "report@quick"]) == 0
+    (tmp_path / "team").mkdir()
+    assert dvc(["remote", "add", "-q", "--default", "team", str(tmp_path / "team")]) == 0
+    git("add", "--all")
+    git("commit", "-qm", "run")
+    assert dvc(["push", "-q", "--with-deps", "report@quick"]) == 0
+
+    git("add", "--all")  # the inputs, in the store
+    git("commit", "-qm", "store")
+    git("clone", "-q", str(whole), str(tmp_path / "clone"))
+    monkeypatch.chdir(tmp_path / "clone")
+    for name, value in (("name", "nobody"), ("email", "nobody@example.org")):
+        git("config", f"user.{name}", value)
+    assert dvc(["pull", "-q", "--with-deps", "report@quick"]) == 0
+    (tmp_path / "log").unlink()
+    assert pipeline.out_of_date(Path.cwd(), pipeline.stages_of(Path.cwd(), "quick")) == {}
+    assert (tmp_path / "log").read_text().split() == ["code"], "hashes of the sources, in a second"
+
+    (tmp_path / "log").unlink()
+    assert dvc(["exp", "run", "-q", "--temp", "-S", "concepts.pairs=7", "ledger@quick"]) == 0
+    ran = (tmp_path / "log").read_text().split()
+    assert ran == ["code", "concepts@quick-features-facets-glscl", "ledger@quick"]
+    assert git("status", "--porcelain") == ""
 
 
 # A stage "a@2" ends once 2 have begun, or after a minute, and writes which had; `broken` then fails.
@@ -105,6 +194,31 @@ def test_the_last_line_after_a_failure_says_what_to_do(capfd, said, last):
     *before, found = capfd.readouterr().err.splitlines()
     assert "\n".join(before) == said
     assert found.startswith(last)
+
+
+def test_an_interrupt_ends_what_runs_and_says_how_to_go_on(tmp_path):
+    # A profile of one stage that sleeps for minutes, in a process that is interrupted once the stage has begun.
+    code = """
+import sys
+from glscl.study import pipeline
+sleep = "import pathlib, time; pathlib.Path('began').touch(); time.sleep(300); pathlib.Path('ended').touch()"
+pipeline.params_are_valid = lambda root: True
+pipeline.project_root = lambda: __import__("pathlib").Path.cwd()
+pipeline.load_params = lambda root: {"profiles": {"quick": {}}}
+pipeline.run_profile = lambda root, profile: pipeline.run_all([sys.executable, "-c", sleep], {"a": set()}, 1)
+sys.exit(pipeline.main(["quick"]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    while not (tmp_path / "began").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, trouble = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+    assert trouble == "\nstopped; finished stages and epochs are kept, and `make reproduce` goes on from them\n"
+    assert not (tmp_path / "ended").exists()
 
 
 def test_an_unknown_profile_is_refused(capsys):

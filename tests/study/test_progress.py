@@ -59,3 +59,11 @@ def test_a_stage_run_by_hand_is_not_recorded(root):
     before = (root / TIMES).read_text()
     assert Progress.read(root).after("other", 1.0) == "stage other took 1 s"
     assert (root / TIMES).read_text() == before
+
+
+def test_a_long_stage_says_every_now_and_then_that_it_runs(root, capsys):
+    with Progress.start(root, ["b"]).during("b", every=0.05):
+        time.sleep(0.3)
+    lines = capsys.readouterr().out.splitlines()
+    assert 2 <= len(lines) <= 6
+    assert set(lines) == {"stage b: 0 of about 20 s"}

@@ -9,6 +9,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from glscl.study import code, pipeline, schema, stage
+from tests import ROOT
 from tests.study.conftest import DVC, PARAMS, REPORT
 
 INPUTS = PARAMS["datasets"]["stories"]["inputs"]
@@ -104,6 +105,28 @@ def test_a_full_disk_is_told_in_one_sentence(small, run, monkeypatch):
     assert status == 1
     assert message.startswith(f"error: the disk of {root / 'work'} is full: ")
     assert message.endswith(" MB are free; free some space, and the same command goes on from there\n")
+
+
+LEFT = "import os, pathlib\nstate = pathlib.Path(os.environ['GLSCL_TRAINED']).parent / 'key/seed-0-abc'\n"
+LEFT += "state.mkdir(parents=True)\n(state.parent / 'seed-1-abc').mkdir()\n"
+LEFT += "open(os.environ['GLSCL_TRAINED'], 'a').write(f'{state.parent}/seed-0-*\\n')"
+
+
+@pytest.mark.parametrize(("after", "kept"), [("", ["seed-1-abc"]), ("1 / 0", ["seed-0-abc", "seed-1-abc"])])
+def test_what_a_stage_trained_is_kept_until_it_is_complete(small, run, after, kept):
+    root = small(LEFT, after)
+    assert run()[0] == bool(after)
+    assert sorted(path.name for path in (root / "work/.unfinished/key").iterdir()) == kept
+    assert not list((root / "work/.unfinished").glob(".*"))
+
+
+def test_what_processes_of_a_notebook_print_comes_once(small, run):
+    small("import subprocess\n_ = subprocess.run(['echo', 'a line'])\nprint('another')")
+    command = [sys.executable, "-m", "glscl.study.stage", "notebooks/train.ipynb", *GIVEN]
+    without = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # ipykernel looks
+    done = subprocess.run(command, capture_output=True, text=True, env=without | {"PYTHONPATH": str(ROOT)})
+    said = done.stdout
+    assert [said.count(line) for line in ("a line", "another")] == [1, 1]
 
 
 def test_params_are_checked_again_only_after_a_change(small, monkeypatch):
