@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study dag verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
+.PHONY: inputs help reproduce study dag experiments verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -92,6 +92,9 @@ lock: .venv/.installed  ## pin anew what pyproject.toml asks for, with hashes; p
 
 dag: .venv/.installed  ## draw docs/pipeline.svg anew: the graph of dvc.yaml, one box per kind of stage
 	@python -m glscl.study.dag
+
+experiments: .venv/.installed  ## list what dvc exp run tried: the parameters that differ, and the numbers of each profile
+	@dvc exp show --only-changed --drop '^(work|results/[^s]|glscl|notebooks|params.yaml)'
 
 parity: .venv/.installed  ## write docs/parity.md anew: how far every head is from the code of its release
 	@python -m tests.released

@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import json
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
@@ -161,11 +162,28 @@ def facts(study: Study) -> dict:
     }
 
 
+def require_current(notebooks: list[Path]) -> None:
+    """Raise ValueError where a notebook was executed with other parameters than those that its stage has last run with.
+
+    That is so after `dvc exp apply`, which brings results and what the stage kept, NOTEBOOK.json, but no pages.
+    """
+    for notebook in notebooks:
+        kept = notebook.with_suffix(".json")
+        if notebook.is_file() and kept.is_file():
+            executed_with = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["papermill"]["parameters"]
+            if executed_with != json.loads(kept.read_text(encoding="utf-8")):
+                raise ValueError(
+                    f"{notebook} was executed with other parameters than its results, which an experiment brought; run "
+                    "its stage here, `dvc repro --force --single-item STAGE`."
+                )
+
+
 def write_report(study: Study) -> Path:
     """Write reports/<profile>/, the index and a page per notebook, and return the index.
 
-    Raises FileNotFoundError in one sentence where executed notebooks are absent.
+    Raises FileNotFoundError in one sentence where executed notebooks are absent, and what `require_current` raises.
     """
+    require_current(executed(study))
     sections = {
         "What was found": found_html(study),
         "The five questions": cards_html(cards(study)),

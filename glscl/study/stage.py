@@ -144,7 +144,7 @@ def trained_again(root: Path) -> Iterator[None]:
     """Where what runs meanwhile succeeds, remove the state of what it trained: to run it again trains again."""
     listed = root / f"work/.unfinished/.trained-{os.getpid()}"
     listed.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["GLSCL_TRAINED"] = str(listed)
+    os.environ["GLSCL_TRAINED"] = str(listed)  # as `glscl.training.runs` reads it, whose import takes seconds
     try:
         yield
         for pattern in set(listed.read_text().split("\n")) if listed.exists() else ():

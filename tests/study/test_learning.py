@@ -1,11 +1,14 @@
 """What training says of itself: means over seeds; measured numbers apart from those that are the same anywhere."""
 
 import json
+from glob import glob
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from glscl.study.learning import Learning, learn
+from glscl.training.runs import TRAINED
 
 
 @pytest.fixture
@@ -60,8 +63,11 @@ def test_a_method_learns_and_takes_only_its_own_settings(corpus, tmp_path, monke
     train = {"epochs": 1, "batch_size": 32, "lr_new": 1e-3, "lr_clip": 1e-7, "weight_decay": 0.2}
     train |= {"warmup": 0.1, "clip_grad": 1.0, "keep_epochs": False}
     model = {"temporal_layers": 1, "num_queries": 4}
+    monkeypatch.setenv(TRAINED, str(tmp_path / "list"))
     found = learn(corpus["work"], inputs, "mean_pooling", model, train, [3], tmp_path / "trained")
     assert (tmp_path / "trained/seed-3").is_dir()
+    [state] = glob((tmp_path / "list").read_text().strip())
+    assert Path(state, "curve.csv").exists(), "what the stage removes once it is complete"
     assert found.curves["seed"].tolist() == [3]
     assert found.clocks["seconds"].iloc[0] > 0
     assert found.rates == {1e-3: found.curves["val_r1"].max()}

@@ -1,6 +1,8 @@
 """The index of a report: its profile, the full results beside it, and the notebooks that it shows."""
 
+import json
 import shutil
+from contextlib import nullcontext
 
 import nbformat
 import pytest
@@ -96,6 +98,16 @@ def test_missing_notebooks_are_named(project):
 
 
 @pytest.mark.slow
+def test_a_page_that_does_not_belong_to_its_results_is_refused(tmp_path):
+    notebook = tmp_path / "05_concepts-scenes.ipynb"
+    notebook.write_text(json.dumps({"metadata": {"papermill": {"parameters": {"concepts": {"pairs": 80}}}}}))
+    report_index.require_current([notebook, tmp_path / "absent.ipynb"])
+    for pairs, kept in ((80, True), (70, False)):
+        notebook.with_suffix(".json").write_text(json.dumps({"concepts": {"pairs": pairs}}))
+        with nullcontext() if kept else pytest.raises(ValueError, match="with other parameters than its results"):
+            report_index.require_current([notebook])
+
+
 def test_the_index_reads_well_on_a_desktop_and_on_a_phone(project):
     index = report_index.write_report(quick())
     with Browser() as browser:
