@@ -10,18 +10,16 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-import torch
 from torch import Tensor
 
-from glscl.base import MatchingHead, joined, take
+from glscl.base import MatchingHead, take
 from glscl.exact_search import Hits, Part, directions
 from glscl.files import replacing
 from glscl.first_stage import text_vectors
-from glscl.scoring import similarity_matrix
 
 DIRECTIONS = 128  # of the vectors, at most
 LINKS, CARE = 16, 60  # neighbours of a vector, and how many are looked at to find them
-SEVERAL = 4  # vectors that are asked for, times the candidates: those of one video may follow each other
+SEVERAL = 3  # vectors that are asked for, times the candidates: those of one video may follow each other
 TRAINED_ON = 20_000  # vectors, for the directions and the range of the numbers
 SHARD = 2**20  # more than the rows of a shard: the number of a video is its shard times this, plus its row
 
@@ -122,12 +120,6 @@ def _scored(head: MatchingHead, text, parts: dict[int, Part], shards: set[int], 
             start, end = np.searchsorted(numbers, [number * SHARD, (number + 1) * SHARD])
             chosen[number] = np.intersect1d(numbers[start:end] - number * SHARD, part.rows, assume_unique=True)
         else:
-            videos = part.embeddings(torch.from_numpy(part.rows))
-            hits.add(number, part.rows, similarity_matrix(head, text, videos)[0])
-    chosen = {number: rows for number, rows in chosen.items() if len(rows)}
-    if chosen:
-        videos = joined([parts[number].embeddings(torch.from_numpy(rows)) for number, rows in chosen.items()])
-        scores = similarity_matrix(head, text, videos)[0].split([len(rows) for rows in chosen.values()])
-        for (number, rows), part in zip(chosen.items(), scores, strict=True):
-            hits.add(number, rows, part)
+            hits.score(head, text, parts, {number: part.rows})
+    hits.score(head, text, parts, chosen)
     return hits

@@ -1,72 +1,126 @@
 """The k best videos of a sentence, exactly, from int8 codes: most videos are ruled out without their embeddings.
 
-A row of codes bounds the score of a video from above by one inner product with the query. Only videos whose bound
-reaches the k-th best score so far are scored by the head itself, so what is found is what brute force finds.
+Codes bound the score of every video from above by inner products with the query. Videos are scored by the head itself,
+the highest bound first, until no other bound reaches the k-th best score: so what is found is what brute force finds.
 
 The bound. Let t be the unit-length sentence vector. GLSCL's global similarity is sum_f a_f <t, v_f> / |sum_f a_f v_f|
-with weights a >= 0 that sum to 1. With n = min over all such a of |sum_f a_f v_f|, it is at most the largest of 0 and
-<t, v_f / n> over the real frames f: the numerator is a mean of the products, the denominator at least n. Its local
-similarity is <c, d>, c and d the concepts of text and video, each flattened, c with the weights. With orthonormal
-directions B, <c, d> = <Bc, Bd> + <c - B'Bc, d - B'Bd>, and the last term is at most the product of the two lengths.
-So the score is at most max_r <(t, Bc, |c - B'Bc|), (r, Bd, |d - B'Bd|)>, where r is 0 or one of the v_f / n.
-Mean pooling is the case of one r, the unit-length video vector, and no concepts; there the bound is the score.
-Rounding x to x' adds <q, x - x'> <= |q| |x - x'|: that length is a further number of the row, rounded up.
+with weights a >= 0 of the real frames. With unit-length e_f = v_f / |v_f| and b_f = a_f |v_f|, scaled to sum to 1, as
+the scale cancels, it is sum_f b_f <t, e_f> / |sum_f b_f e_f|. The numerator is a mean of the products, so that with
+n = min over all such b of |sum_f b_f e_f| the global similarity is at most max(0, max_f <t, e_f>) / n. The local
+similarity is <c, d>, c and d the concepts of text and video, each flattened, c with the weights. With the mean m of all
+d, orthonormal directions B and r = d - m, it is <c, m> + <Bc, Br> + <c - B'Bc, r - B'Br>, and the last term is at most
+the product of the two lengths. Mean pooling is the case of one frame, n = 1, and no concepts.
+
+The products. A row x is kept as the mean of all rows m, a step s and integers y, so that s y is about x - m. Then
+<q, x> is at most <q, m> + s <q, y> + |q| |x - m - s y|, of which the last length is kept for each video. The query is
+rounded too, to q', which adds at most |q - q'| |s y|, and so is s <q', y>, by at most 2^-8 of it.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
-import faiss
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import normalize, pad
 
-from glscl.base import MatchingHead, take
+from glscl.base import MatchingHead, joined, take
 from glscl.model import GLSCLHead
 from glscl.rivals.mean_pooling import MeanPoolingHead
+from glscl.scoring import similarity_matrix
 
-# Rows of codes, times k: as many of the best bounds are scored first, which raises the score that others must reach; as
-# many are asked for at once, as that takes FAISS hardly longer; and how many times as many if that is too few.
-FIRST, AHEAD, MORE = 16, 256, 4
-# FAISS takes 8 numbers at once, else it is ten times as slow; where 16 divide a row, it rounds the query to integers.
-LANES = 8
+FIRST = 16  # times k: as many videos are scored first, which raises the score that others must reach
+AT_ONCE = 512  # videos that are scored after these, until no other bound reaches that score
+TEXTS = 16  # whose bounds are computed at once
+LANES = 32  # numbers of a row are a multiple of it: the product in int8 reads as many at once, and checks nothing
 DIRECTIONS = 64  # of the concepts; more make a tighter bound of longer rows
 ITERATIONS = 60  # of the smallest norm; fewer make a looser bound
+LEAST = 0.05  # norm of a mixture of unit-length frames from which a bound by it is worth anything
 ROUNDING = 1e-5  # of float32, in a sum of some hundred products
 
 
-class Codes(NamedTuple):
-    """Codes of some videos. index: FAISS index of the rows. owner: (rows,), the video of each.
+class Rows(NamedTuple):
+    """Rows of numbers as integers, see above: the first row of every video, then the second of every video, and so on.
 
-    always: the videos without codes, which nothing rules out, as their frames may cancel each other. steps: (numbers,),
-    of the codes of each number of a row. directions: (concepts x width, directions), orthonormal.
+    integers: int8, (rows, numbers), filled up with zeros. steps: bfloat16, (rows,). mean: (numbers,). error: (videos,),
+    the largest |x - m - s y| among the rows of a video. reach: (1,), the largest |s y|.
     """
 
-    index: faiss.IndexScalarQuantizer
-    owner: np.ndarray
-    always: np.ndarray
-    steps: np.ndarray
-    directions: Tensor
+    integers: Tensor
+    steps: Tensor
+    mean: Tensor
+    error: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, numbers: Tensor) -> "Rows":
+        """Of (videos, rows, numbers)."""
+        mean = numbers.mean((0, 1))
+        rest = (numbers - mean).transpose(0, 1)
+        steps = (rest.abs().amax(2) / 126).clamp(min=1e-12).bfloat16()
+        integers = (rest / steps.float()[..., None]).round().clamp(-127, 127)
+        kept = integers * steps.float()[..., None]
+        error = (rest - kept).norm(dim=2).amax(0) * (1 + ROUNDING)
+        reach = kept.norm(dim=2).amax().reshape(1) * (1 + ROUNDING)
+        filled = pad(integers, (0, -integers.shape[2] % LANES)).to(torch.int8)
+        return cls(filled.flatten(0, 1), steps.flatten(), mean, error, reach)
+
+    def bounds(self, asked: Tensor) -> Tensor:
+        """The largest product of each video's rows with queries (queries, numbers), from above: (queries, videos)."""
+        rounded = asked.bfloat16()
+        filled = pad(rounded, (0, self.integers.shape[1] - asked.shape[1]))
+        # What torch itself calls where a language model has weights of int8; there is no public name for it.
+        products = torch._weight_int8pack_mm(filled, self.integers, self.steps)
+        most = products.unflatten(1, (-1, len(self.error))).amax(1).float()
+        lost = (asked - rounded).norm(dim=1, keepdim=True) * self.reach
+        length = asked.norm(dim=1, keepdim=True)
+        return most + 2**-8 * most.abs() + lost + length * self.error + (asked @ self.mean)[:, None]
+
+
+class Codes(NamedTuple):
+    """Codes of some videos, which bound the scores of all of them.
+
+    frames: of the e_f. least: (videos,), the least norm n; 0 where it is next to nothing, as frames may cancel each
+    other, and nothing rules the video out. concepts: Bd. outside: (videos,), |d - B'Bd|. directions: (concepts x width,
+    directions), orthonormal. The last three are None for mean pooling.
+    """
+
+    frames: Rows
+    least: Tensor
+    concepts: Rows | None = None
+    outside: Tensor | None = None
+    directions: Tensor | None = None
 
     def save(self, file: Path) -> None:
-        """Write the codes to `file` and what reads them beside it, with the ending .safetensors."""
-        arrays = {"owner": self.owner, "always": self.always, "steps": self.steps}
-        rest = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        save_file(rest | {"directions": self.directions.contiguous()}, file.with_suffix(".safetensors"))
-        faiss.write_index(self.index, str(file))
+        """Write the codes to a file of safetensors."""
+        rows = {name: part for name, part in (("frames", self.frames), ("concepts", self.concepts)) if part}
+        kept = {f"{name}.{field}": tensor for name, part in rows.items() for field, tensor in part._asdict().items()}
+        rest = {name: getattr(self, name) for name in ("least", "outside", "directions")}
+        kept |= {name: tensor for name, tensor in rest.items() if tensor is not None}
+        save_file({name: tensor.contiguous() for name, tensor in kept.items()}, file)
 
     @classmethod
     def load(cls, file: Path) -> "Codes":
         """The codes in a file, which stay on the disk and are read where they are needed."""
-        rest = load_file(file.with_suffix(".safetensors"))
-        index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
-        return cls(index, *(rest[name].numpy() for name in ("owner", "always", "steps")), rest["directions"])
+        kept = load_file(file)
+        frames, concepts = (
+            Rows(*(kept[f"{name}.{field}"] for field in Rows._fields)) if f"{name}.integers" in kept else None
+            for name in ("frames", "concepts")
+        )
+        return cls(frames, kept["least"], concepts, kept.get("outside"), kept.get("directions"))
+
+    def bounds(self, head: MatchingHead, texts) -> Tensor:
+        """The bound of every text and video, (texts, videos); infinite where nothing rules a video out."""
+        found = self.frames.bounds(normalize(texts.sentence, dim=-1)).clamp(min=0) / self.least
+        found = found.where(self.least > 0, torch.inf)
+        if self.concepts is not None:
+            asked = texts.concepts.flatten(1) * (head.config.local_weight / texts.concepts.shape[1])
+            inside = asked @ self.directions
+            outside = (asked - inside @ self.directions.T).norm(dim=1, keepdim=True)
+            found += self.concepts.bounds(inside) + outside * self.outside
+        return found + ROUNDING
 
 
 def can_search(head: MatchingHead) -> bool:
@@ -76,39 +130,24 @@ def can_search(head: MatchingHead) -> bool:
 
 def encode(head: MatchingHead, videos) -> Codes:
     """The codes of the embeddings of some videos; raises ValueError for another head."""
-    always = torch.zeros(0, dtype=torch.long)
-    if isinstance(head, GLSCLHead):
-        vectors, owner, always = _frames_over_least_norm(videos)
-        concepts = videos.concepts.flatten(1)
-    elif isinstance(head, MeanPoolingHead):
-        vectors, owner = videos.video, torch.arange(len(videos.video))
-        concepts = vectors.new_zeros(len(vectors), 1)
-    else:
+    if isinstance(head, MeanPoolingHead):
+        return Codes(Rows.of(videos.video[:, None]), torch.ones(len(videos.video)))
+    if not isinstance(head, GLSCLHead):
         raise ValueError(f"exact search bounds the scores of GLSCL and mean pooling, got a {type(head).__name__}.")
+    concepts = videos.concepts.flatten(1)
     kept = directions(concepts, DIRECTIONS)
     inside = concepts @ kept
-    outside = (concepts - inside @ kept.T).norm(dim=1, keepdim=True)
-    codes, steps, errors = zip(*map(_rounded, (vectors, inside[owner])), strict=True)
-    lengths, length_steps = _rounded_up(torch.cat([outside[owner], *errors], 1))
-    rows = _padded(torch.cat([*codes, lengths], 1)).numpy()
-    kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
-    index = faiss.IndexScalarQuantizer(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    index.add(rows)
-    steps = _padded(torch.cat([*steps, length_steps])).numpy()
-    return Codes(index, owner.numpy(), always.numpy(), steps, kept)
+    outside = (concepts - inside @ kept.T).norm(dim=1) * (1 + ROUNDING)
+    return Codes(*_frames(videos), Rows.of(inside[:, None]), outside, kept)
 
 
-def queries(head: MatchingHead, texts, codes: Codes) -> np.ndarray:
-    """What the inner products with rows of codes are bounds with: (texts, numbers)."""
-    sentence = torch.nn.functional.normalize(texts.sentence, dim=-1)
-    if isinstance(head, GLSCLHead):
-        concepts = texts.concepts.flatten(1) * (head.config.local_weight / texts.concepts.shape[1])
-    else:
-        concepts = sentence.new_zeros(len(sentence), 1)
-    inside = concepts @ codes.directions
-    outside = (concepts - inside @ codes.directions.T).norm(dim=1, keepdim=True)
-    lengths = [part.norm(dim=1, keepdim=True) for part in (sentence, inside)]
-    return _padded(torch.cat([sentence, inside, outside, *lengths], 1)).numpy() * codes.steps
+def _frames(videos) -> tuple[Rows, Tensor]:
+    """Rows of the unit-length frames, absent ones as the first real one, and their least norm."""
+    lengths = videos.frames.norm(dim=2).clamp(min=1e-12)
+    least = least_norm(videos.gram / (lengths[:, :, None] * lengths[:, None]), videos.mask)
+    unit, first = videos.frames / lengths[..., None], (videos.mask > 0).int().argmax(1)
+    unit = unit.where(videos.mask[..., None] > 0, unit[torch.arange(len(unit)), first][:, None])
+    return Rows.of(unit), least.where(least > LEAST, 0.0)
 
 
 class Part(NamedTuple):
@@ -124,84 +163,77 @@ class Part(NamedTuple):
 
 
 class Hits:
-    """The k best videos of one text so far: {(number of the part, row): score}."""
+    """The k best videos of one text so far: {(number of the part, row): score}. scored: how many videos were."""
 
     def __init__(self, k: int):
-        self.k, self.scores, self.scored, self._lock = k, {}, 0, Lock()
+        self.k, self.scores, self.scored = k, {}, 0
 
     @property
     def least(self) -> float:
         """The k-th best score; minus infinity while there are fewer."""
         return min(self.scores.values()) if len(self.scores) == self.k else -np.inf
 
-    def add(self, number: int, rows: np.ndarray, scores: Tensor) -> None:
-        """Add the scores of rows of a part."""
-        with self._lock:
-            self.scored += len(rows)
-            self.scores |= dict(zip(((number, row) for row in rows.tolist()), scores.tolist(), strict=True))
-            self.scores = dict(self.sorted()[: self.k])
+    def score(self, head: MatchingHead, text, parts: Mapping[int, Part], chosen: dict[int, np.ndarray]) -> None:
+        """Score chosen rows of the parts, by their number, and keep the best."""
+        chosen = {number: rows for number, rows in chosen.items() if len(rows)}
+        if not chosen:
+            return
+        videos = joined([parts[number].embeddings(torch.from_numpy(rows)) for number, rows in chosen.items()])
+        numbers = np.repeat(list(chosen), [len(rows) for rows in chosen.values()])
+        rows, scores = np.concatenate(list(chosen.values())), similarity_matrix(head, text, videos)[0].numpy()
+        self.scored += len(rows)
+        good = (scores >= self.least).nonzero()[0]
+        places = zip(numbers[good].tolist(), rows[good].tolist(), strict=True)
+        self.scores |= dict(zip(places, scores[good].tolist(), strict=True))
+        self.scores = dict(self.sorted()[: self.k])
 
     def sorted(self) -> list[tuple[tuple[int, int], float]]:
         """Best first; of equal scores the first in the order of the parts and their rows comes first."""
         return sorted(self.scores.items(), key=lambda hit: (-hit[1], hit[0]))
 
 
+@torch.inference_mode()
 def best(head: MatchingHead, texts, parts: Sequence[Part], k: int) -> list[Hits]:
     """The k best videos of every text, and how many were scored for it."""
-    found = [Hits(k) for _ in texts.sentence]
-
-    @torch.inference_mode()  # it holds for one thread
-    def look(job: tuple[int, int]) -> None:
-        text, number = job
-        part, one, hits = parts[number], take(texts, [text]), found[text]
-        for rows in _candidates(head, one, part, hits):
-            if len(rows):
-                hits.add(number, rows, head.similarity(one, part.embeddings(torch.from_numpy(rows)))[0])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(look, product(range(len(found)), range(len(parts)))))
+    found, numbered = [], dict(enumerate(parts))
+    for some in torch.arange(len(texts.sentence)).split(TEXTS):
+        bounds = np.concatenate([_bounds(head, take(texts, some), part) for part in parts], 1)
+        for text, bound in zip(some, bounds, strict=True):
+            hits, one = Hits(k), take(texts, text[None])
+            for places in _candidates(bound, hits):
+                hits.score(head, one, numbered, _rows(parts, places))
+            found.append(hits)
     return found
 
 
-def _candidates(head: MatchingHead, text, part: Part, hits: Hits) -> Iterator[np.ndarray]:
-    """Rows to score for one text, until no other bound reaches its k-th best score; all where bounds rule out none."""
+def _bounds(head: MatchingHead, texts, part: Part) -> np.ndarray:
+    """Of the rows of a part, (texts, videos)."""
     if part.codes is None:
-        yield part.rows
-        return
-    yield _among(part.codes.always, part.rows)
-    asked, count, before = queries(head, text, part.codes), AHEAD * hits.k, part.rows[:0]
-    while True:
-        count = min(count, part.codes.index.ntotal)
-        (bounds,), (places,) = part.codes.index.search(asked, count)
-        for end in (FIRST * hits.k, count):
-            best_bounds = bounds[:end] >= hits.least - ROUNDING
-            reached = _among(part.codes.owner[places[:end][best_bounds]], part.rows)
-            yield np.setdiff1d(reached, before, assume_unique=True)
-            before = np.union1d(before, reached)
-        if count == part.codes.index.ntotal or bounds[-1] < hits.least - ROUNDING:
+        return np.full((len(texts.sentence), len(part.rows)), np.inf, np.float32)
+    found = part.codes.bounds(head, texts).numpy()
+    return found if len(part.rows) == found.shape[1] else found[:, part.rows]
+
+
+def _candidates(bounds: np.ndarray, hits: Hits) -> Iterator[np.ndarray]:
+    """Places of videos to score for one text, the highest bounds first, until no other reaches its k-th best score."""
+    first = torch.from_numpy(bounds).topk(min(FIRST * hits.k, len(bounds))).indices.numpy()
+    yield first
+    left = bounds >= hits.least
+    left[first] = False
+    left = left.nonzero()[0]
+    left = left[np.argsort(-bounds[left])]
+    for start in range(0, len(left), AT_ONCE):
+        if bounds[left[start]] < hits.least:
             return
-        count *= MORE
+        yield left[start : start + AT_ONCE]
 
 
-def _among(reached: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Those of `rows`, which are sorted, that were reached."""
-    reached = np.unique(reached)
-    place = np.searchsorted(rows, reached).clip(max=len(rows) - 1)
-    return reached[rows[place] == reached]
-
-
-def _frames_over_least_norm(videos) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of bounds: the real frames of a video over the least norm of their mixtures, and 0; the video of each row.
-
-    Third: the videos whose least norm is next to nothing, which have no rows.
-    """
-    least = least_norm(videos.gram, videos.mask)
-    usable = least > 0.05 * videos.frames.norm(dim=2).amax(1)
-    rows = videos.frames / torch.where(usable, least, 1.0)[:, None, None]
-    rows = torch.cat([rows, rows.new_zeros(len(rows), 1, rows.shape[2])], 1)
-    real = torch.cat([videos.mask > 0, torch.ones(len(rows), 1, dtype=torch.bool)], 1) & usable[:, None]
-    owner = torch.arange(len(rows))[:, None].expand_as(real)
-    return rows[real], owner[real], (~usable).nonzero().flatten()
+def _rows(parts: Sequence[Part], places: np.ndarray) -> dict[int, np.ndarray]:
+    """Rows of each part, by its number, of places among the videos of all parts."""
+    places, ends = np.sort(places), np.cumsum([len(part.rows) for part in parts])
+    split = np.split(places, np.searchsorted(places, ends[:-1]))
+    starts = ends - [len(part.rows) for part in parts]
+    return {n: part.rows[own - start] for n, (part, own, start) in enumerate(zip(parts, split, starts, strict=True))}
 
 
 def least_norm(gram: Tensor, mask: Tensor) -> Tensor:
@@ -230,19 +262,3 @@ def directions(vectors: Tensor, count: int) -> Tensor:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return torch.linalg.qr(torch.pca_lowrank(vectors, count, center=False)[2])[0]
-
-
-def _padded(numbers: Tensor) -> Tensor:
-    return torch.nn.functional.pad(numbers, (0, (LANES - numbers.shape[-1]) % (2 * LANES)))
-
-
-def _rounded(numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes of -127 to 127 and steps of each column, and the length of what rounding takes from each row."""
-    steps = (numbers.abs().amax(0) / 127).clamp(min=1e-12)
-    codes = (numbers / steps).round()
-    return codes, steps, (numbers - codes * steps).norm(dim=1, keepdim=True)
-
-
-def _rounded_up(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    steps = (lengths.amax(0) / 126).clamp(min=1e-12)
-    return (lengths / steps).ceil(), steps

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from glscl import exact_search
 from glscl.base import RetrievalModel, joined, load_backbone, take
 from glscl.config import at_least
 from glscl.data.decoding import VideoError, decode_frames, read_header
@@ -30,9 +31,9 @@ from glscl.scoring import COLUMNS, encode_all, top_k
 from glscl.video_index import EVERYTHING, ROWS, WHOLE, Entry, Filter, Shard, VideoIndex, is_address
 
 try:
-    from glscl import approximate_search, exact_search
+    from glscl import approximate_search
 except ImportError:  # FAISS is optional
-    approximate_search = exact_search = None
+    approximate_search = None
 
 BATCH = 32  # videos that are decoded side by side and encoded together
 CODED = 1024  # videos of a shard from which codes are worth it
@@ -340,9 +341,8 @@ class Retriever:
 
     @property
     def _bounded(self) -> bool:
-        """Whether codes help: on a GPU, and without FAISS, all videos are scored."""
-        installed = exact_search is not None and self.model.device.type == "cpu"
-        return installed and exact_search.can_search(self.model.head)
+        """Whether codes help: on a GPU all videos are scored."""
+        return self.model.device.type == "cpu" and exact_search.can_search(self.model.head)
 
     def _add_codes(self) -> None:
         """Codes for large shards without any, so that a search need not look at most of their videos."""

@@ -11,11 +11,8 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from benchmarks import bench, frames, search
-from glscl.model import GLSCLHead
-from tests.conftest import make_config
+from benchmarks import bench, frames
 
 MET = {"exact_scores": 1.2, "whole_evaluation": 80, "x_pool": 40, "extra_memory": 20, "one_query": 1, "best_k": 0}
 MET |= {"parallel_decoding": 1.9, "reading": 41, "decoding_memory": 1}
@@ -70,26 +67,3 @@ def test_a_missed_target_fails_and_is_written(monkeypatch, capsys, tmp_path, mis
     checks = json.loads((tmp_path / "results/measured/bench.json").read_text())["checks"]
     assert any(not check["met"] for check in checks.values()) == (missed is not None)
     assert ("MISSED" in capsys.readouterr().out) == (missed is not None)
-
-
-@pytest.mark.parametrize("whole", [1000, 100])
-@torch.inference_mode()
-def test_the_benchmark_of_search_finds_what_it_times(monkeypatch, tmp_path, features, whole):
-    """Of 300 mixtures of videos in shards of 64; with all as candidates nothing is missed."""
-    head = GLSCLHead(make_config(temperature=3.0)).eval()
-    texts = head.encode_texts(*(features[name] for name in ("sentence", "words", "word_mask")))
-    frames = 2 * torch.randn(400, 6, 32, generator=torch.Generator().manual_seed(0))
-    videos = head.encode_videos(frames, torch.ones(400, 6).long())
-    monkeypatch.setattr(search, "load_run", lambda run: SimpleNamespace(head=head))
-    monkeypatch.setattr(search, "encode_split", lambda model, split: (texts, videos))
-    monkeypatch.setattr(search, "ROWS", 64)
-    monkeypatch.setattr(search, "WHOLE", whole)
-    found = search.measure(tmp_path, SimpleNamespace(split=lambda name: name), 300, 3, tmp_path)
-    assert found["same"]
-    assert found["float32_scaled_by"] == pytest.approx(1 if whole == 1000 else 300 / 64)
-    assert found["candidates"]["1000"]["recall_at_10"] == 1
-    assert found["candidates"]["50"]["recall_at_10"] > 0.5
-    assert found["bytes_of_codes_per_video"] > 32
-    assert found["bytes_of_graph_per_video"] > 32
-    assert all(value > 0 for value in (*found["seconds"].values(), *found["seconds_to_make"].values()))
-    assert found["queries"] == 3

@@ -238,7 +238,7 @@ def test_codes_change_nothing_that_is_found(zero_shot, corpus, tmp_path, monkeyp
     retriever.index(folder)
     plain.index(folder)
     same(retriever.search("a star", 4), plain.search("a star", 4))
-    (codes,) = (tmp_path / "index").glob("codes-*.faiss")
+    (codes,) = (tmp_path / "index").glob("bounds-*.safetensors")
     loaded = Retriever.load(tmp_path / "index")
     for one, other in zip(*(r.search(["a star", "a red circle"], 4) for r in (loaded, plain)), strict=True):
         same(one, other)
