@@ -7,7 +7,7 @@ MdR and MnR count from 1. Scores that are not finite are refused.
 import numpy as np
 
 RECALLS = (1, 5, 10, 50)
-DEPTH = 10  # of the mean average precision
+DEPTH = 10  # of the mean average precision, and of the best items that are kept
 
 
 def ranks(scores, target, ties: str = "mid") -> np.ndarray:
@@ -64,11 +64,21 @@ def _average_precision(others: np.ndarray) -> float:
     return float((found / positions)[positions <= DEPTH].sum() / min(len(others), DEPTH))
 
 
+def _best(scores: np.ndarray) -> dict[str, np.ndarray]:
+    """The `DEPTH` best items of every query and their scores, best first; fewer where there are fewer items."""
+    last = min(DEPTH, scores.shape[1]) - 1
+    items = np.argpartition(-scores, last, axis=1)[:, : last + 1]
+    values = np.take_along_axis(scores, items, 1)
+    order = np.lexsort((items, -values))
+    return {"best": np.take_along_axis(items, order, 1), "best_scores": np.take_along_axis(values, order, 1)}
+
+
 def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, np.ndarray]]:
-    """Rank and average precision of every query, for both directions.
+    """Rank, average precision and best items of every query, for both directions.
 
     scores: (texts, videos). video_of_text: (texts,), the index of each text's video; every video needs a text.
-    Returns {"t2v": {"rank", "ap", "group"}, "v2t": ...}; `group` is the video of a query, the unit of resampling.
+    Returns {"t2v": {"rank", "ap", "group", "best", "best_scores"}, "v2t": ...}; `group` is the video of a query, the
+    unit of resampling. `best`: (queries, at most `DEPTH`), indices of videos, best first, with their scores.
 
     t2v: every text is a query. v2t: every video is a query; it is ranked among the videos' caption groups, a group
     scoring as its best caption (CLIP4Clip's protocol for MSVD), and its average precision counts all its captions.
@@ -88,12 +98,14 @@ def per_query(scores, video_of_text, ties: str = "mid") -> dict[str, dict[str, n
         return (others > own[:, None]).sum(1) + tie_weight * (others == own[:, None]).sum(1)
 
     return {
-        "t2v": {"rank": t2v, "ap": np.array([_average_precision(r) for r in t2v[:, None]]), "group": video_of_text},
+        "t2v": {"rank": t2v, "ap": np.array([_average_precision(r) for r in t2v[:, None]]), "group": video_of_text}
+        | _best(scores),
         "v2t": {
             "rank": ranks(groups, videos, ties),
             "ap": np.array([_average_precision(irrelevant_before(video)) for video in videos]),
             "group": videos,
-        },
+        }
+        | _best(groups),
     }
 
 

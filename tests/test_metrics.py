@@ -90,6 +90,18 @@ def test_captions_of_one_video_that_tie_with_each_other_lose_nothing():
         assert per_query(scores, [0, 0, 1], ties)["v2t"]["ap"].tolist() == [1, 1]
 
 
+def test_the_best_items_of_a_query_are_those_of_a_plain_sort():
+    scores = np.random.default_rng(0).integers(0, 30, (40, 25)).astype(np.float32)
+    found = per_query(scores, np.arange(40) % 25)
+    for query, row in enumerate(scores):
+        expected = sorted(range(25), key=lambda item, row=row: (-row[item], item))[:10]
+        assert sorted(found["t2v"]["best_scores"][query])[::-1] == row[expected].tolist()
+        assert row[found["t2v"]["best"][query]].tolist() == row[expected].tolist()
+    groups = np.stack([scores[np.arange(40) % 25 == video].max(0) for video in range(25)], axis=1)
+    assert found["v2t"]["best_scores"][:, 0].tolist() == groups.max(1).tolist()
+    assert per_query(np.eye(3), range(3))["t2v"]["best"].shape == (3, 3)
+
+
 def test_average_precision_divides_by_at_most_ten():
     scores = np.zeros((12, 2))
     scores[:, 0] = np.arange(12, 0, -1)

@@ -91,18 +91,22 @@ def intervals(runs: list[dict[str, np.ndarray]], samples: int = 2000) -> dict[st
     return found | {"MdR": tuple(np.array(median_interval(rank + 1, group, samples), dtype=float))}
 
 
-def rank_table(runs: list[Run]) -> pd.DataFrame:
-    """Ranks from 0 of every query of the runs that are results: columns method, split, seed, direction, rank.
+def rank_table(runs: list[Run], splits: dict) -> pd.DataFrame:
+    """Every query of the runs that are results; docs/data.md describes the columns.
 
-    `glscl.evaluation.comparisons` reads it. Queries of a run stand in the order of the captions or of the videos.
+    splits: each `glscl.data.dataset.Split` by name. Queries of a run stand in the order of the captions or of the
+    videos; `glscl.evaluation.comparisons` reads the ranks.
     """
     parts = []
     for run in runs:
         if run.selection not in OTHER_EPOCHS and run.processing == "none":
+            videos, texts = np.array(splits[run.split].videos, object), splits[run.split].captions["caption_id"]
             for direction, found in run.queries.items():
                 about = {"method": run.name, "split": run.split, "seed": run.seed, "direction": direction}
-                parts.append(pd.DataFrame(about | {"rank": found["rank"]}))
-    return pd.concat(parts).astype({"seed": "Int64"})
+                about |= {"text": texts.to_numpy() if direction == "t2v" else None, "video": videos[found["group"]]}
+                about |= {"rank": found["rank"], "best": list(videos[found["best"]])}
+                parts.append(pd.DataFrame(about | {"scores": list(found["best_scores"])}))
+    return pd.concat(parts).astype({"seed": "Int64", "text": "Int64"})
 
 
 def differences(runs: list[Run], one: str, others: list[str], metrics: list[str]) -> dict[str, dict[str, dict]]:

@@ -48,11 +48,13 @@ SHOWN = ["R@1", "R@5", "R@10", "MdR", "mAP@10"]  # what fits a page; table.csv h
 class Evaluation(NamedTuple):
     """What the stage found.
 
-    runs: one per method, split, seed, selection and post-processing. table: means over seeds with intervals, and
-    chance. rows: one per run and direction. metrics: what `metrics.json` holds. measured: what depends on the machine.
+    runs: one per method, split, seed, selection and post-processing. ranks: one row per query of those that are
+    results. table: means over seeds with intervals, and chance. rows: one per run and direction. metrics: what
+    `metrics.json` holds. measured: what depends on the machine.
     """
 
     runs: list[Run]
+    ranks: pd.DataFrame
     table: pd.DataFrame
     rows: pd.DataFrame
     metrics: dict
@@ -80,7 +82,7 @@ class Evaluation(NamedTuple):
         write_table(folders.results / "rows.csv", self.rows)
         write_table(folders.results / "table.csv", self.table.round(4))
         write_json(folders.results / "metrics.json", self.metrics)
-        write_table(folders.work / "ranks.parquet", rank_table(self.runs))
+        write_table(folders.work / "ranks.parquet", self.ranks)
         write_json(folders.measured / "evaluate.json", self.measured)
 
 
@@ -152,7 +154,7 @@ def evaluate_study(
     seconds = {method: sum(found[method, seed].seconds for seed in seeds) for method in methods}
     measured = {"commit": commit(), "hardware": hardware()}
     measured |= {"seconds": time.perf_counter() - start, "seconds_of_methods": seconds}
-    return Evaluation(runs, table, every, metrics, measured)
+    return Evaluation(runs, rank_table(runs, splits), table, every, metrics, measured)
 
 
 def control_of(settings: dict, first_stage: str) -> str:

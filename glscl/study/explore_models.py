@@ -43,10 +43,6 @@ class Searcher:
         self.model, self.corpus, self.test = load_run(folder), corpus, test
         self.texts, self.videos = encode_split(self.model, test)
 
-    def of_query(self, row: int) -> Tensor:
-        """Scores of a test text with all videos, (videos,)."""
-        return similarity_matrix(self.model, take(self.texts, torch.tensor([row])), self.videos)[0]
-
     def of_sentence(self, sentence: str) -> Tensor:
         """Scores of any sentence with all videos, (videos,)."""
         texts = Retriever(self.model, self.corpus.processor).embed_texts([sentence])
@@ -67,6 +63,11 @@ class Opened:
         self.corpus = PreparedCorpus.open(chosen.folders.corpus, inputs["clip"], inputs["backbone"], inputs["words"])
         self.queries = queries(self.corpus.captions, chosen.source)
         self.ranks = read_ranks(chosen.folders.work)
+        if "best" not in self.ranks:
+            raise ValueError(
+                f"{chosen.folders.work}/ranks.parquet is of an older version, without the best videos of each query; "
+                f"run `dvc repro {chosen.stage}`."
+            )
         self.searcher = lru_cache(maxsize=4)(self._searcher)
 
     def _searcher(self, method: str, seed: int) -> Searcher:
@@ -86,14 +87,24 @@ class Opened:
         return table[table["split"] == "test"].set_index("video")["path"].to_dict()
 
     def gallery(self, method: str, seed: int, query: int | str, best: int) -> str:
-        """`gallery_html` of the best videos of a method for the test text in a row, or for a sentence."""
-        searcher = self.searcher(method, seed)
+        """`gallery_html` of the best videos of a method for the test text in a row, or for a sentence.
+
+        best: at most `glscl.metrics.DEPTH`, as many as the evaluate stage keeps.
+        """
         if isinstance(query, str):
-            found = best_videos(searcher.of_sentence(query), self.test.videos, best)
+            scores, rows = self.searcher(method, seed).of_sentence(query).topk(min(best, len(self.test.videos)))
+            found = best_videos([self.test.videos[row] for row in rows], scores.tolist())
         else:
-            found = best_videos(searcher.of_query(query), self.test.videos, best, self.queries["video"][query])
+            kept = self.of_query(method, seed, query)
+            found = best_videos(kept["best"][:best], kept["scores"][:best], kept["video"])
         captions = self.queries.drop_duplicates("video").set_index("video")["text"]
         return gallery_html(method, found, self.paths, captions)
+
+    def of_query(self, method: str, seed: int, row: int) -> pd.Series:
+        """What the evaluate stage found for the test text in a row."""
+        ranks = self.ranks
+        run = (ranks["method"] == method) & (ranks["seed"] == seed)
+        return ranks[run & (ranks["split"] == "test") & (ranks["direction"] == "t2v")].iloc[row]
 
     def search(self, sentence: str, methods: list[str], seed: int, best: int) -> tuple[list[str], str]:
         """A gallery of each method for a sentence, and a remark; see `NO_SENTENCES`."""
@@ -124,18 +135,10 @@ class Opened:
         return f'<img src="{source}" alt="frames of {html.escape(video)}">'
 
 
-def best_videos(scores: Tensor, videos: list[str], best: int, own: str = "") -> pd.DataFrame:
-    """The `best` videos by score (videos,), best first: columns place (from 1), video, score, right (is it `own`?)."""
-    values, rows = scores.topk(min(best, len(videos)))
-    names = [videos[row] for row in rows]
-    return pd.DataFrame(
-        {
-            "place": range(1, len(names) + 1),
-            "video": names,
-            "score": values.tolist(),
-            "right": [name == own for name in names],
-        }
-    )
+def best_videos(videos: list[str], scores: list[float], own: str = "") -> pd.DataFrame:
+    """Videos, best first, with their scores: columns place (from 1), video, score, right (is it `own`?)."""
+    right = [video == own for video in videos]
+    return pd.DataFrame({"place": range(1, len(videos) + 1), "video": videos, "score": scores, "right": right})
 
 
 def gallery_html(title: str, found: pd.DataFrame, paths: dict[str, str], captions: pd.Series) -> str:

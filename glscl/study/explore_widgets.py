@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from transformers.utils import logging
 
 from glscl.evaluation.results import METRICS
+from glscl.metrics import DEPTH
 from glscl.report.figures.common import PLOTLY_MIME
 from glscl.report.tables import results_html
 from glscl.study.explore import (
@@ -70,7 +71,8 @@ class Explorer:
         self.profile = widgets.Dropdown(options=[*self.params["profiles"]], value=profile, description="profile")
         self.dataset = widgets.Dropdown(options=datasets, value=dataset, description="dataset")
         self.one, self.other = widgets.Dropdown(description="one"), widgets.Dropdown(description="other")
-        self.seed, self.best = widgets.Dropdown(description="seed"), widgets.IntSlider(3, 1, 20, description="videos")
+        self.seed = widgets.Dropdown(description="seed")
+        self.best = widgets.IntSlider(3, 1, DEPTH, description="videos")
         self.state, self.opened = widgets.VBox(), None
         rows = [self.profile, self.dataset, self.seed], [self.one, self.other, self.best]
         self.choice = widgets.VBox([*map(widgets.HBox, rows), self.state])

@@ -40,7 +40,6 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow each other down on a shared machine
     "PLOTLY_RENDERER": "plotly_mimetype",
     "PYTHONHASHSEED": "0",
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm misses widgets, which a report could not show
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_MININTERVAL": "10",  # seconds between two states of a progress bar
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

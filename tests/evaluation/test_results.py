@@ -1,5 +1,7 @@
 """Results rows and tables, and reference rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -158,8 +160,14 @@ def test_the_correction_of_differences_is_over_the_others():
 def test_the_table_of_ranks_holds_results_alone():
     found = runs(seeds=(0,))
     others = [run._replace(selection="last") for run in found] + [run._replace(processing="QB-Norm") for run in found]
-    table = rank_table(found + others)
+    split = SimpleNamespace(videos=[f"v{i}" for i in range(60)], captions=pd.DataFrame({"caption_id": range(100, 160)}))
+    table = rank_table(found + others, {"test": split})
     assert len(table) == 2 * 2 * 60
+    for row in table[table["rank"] < 10].itertuples():
+        assert row.best[int(row.rank)] == row.video
+        assert len(row.scores) == 10
+    assert table["text"].dropna().tolist() == 2 * list(range(100, 160))
+    assert table.loc[table["text"].isna(), "direction"].unique() == ["v2t"]
     assert (100 * (table.query("method == 'glscl' and direction == 't2v'")["rank"] < 1).mean()) == pytest.approx(
         summary(found).query("method == 'glscl' and direction == 't2v'")["R@1"].item(), abs=1e-3
     )

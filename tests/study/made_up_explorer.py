@@ -56,4 +56,4 @@ def write_models(root: Path, dataset: str, inputs: dict) -> None:
             model = METHODS[head].from_clip(clip, frames=inputs["frames"], words=inputs["words"], **own).eval()
             model.save_pretrained(root / f"work/quick/{dataset}/train/{method}/seed-{seed}")
             runs.append(Run(method, "test", seed, "selected", evaluate(model, test)))
-    write_table(root / f"work/quick/{dataset}/ranks.parquet", rank_table(runs))
+    write_table(root / f"work/quick/{dataset}/ranks.parquet", rank_table(runs, {"test": test}))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 
 from glscl.bundled.facets import VALUES, Noise, Texts, make, word_features
@@ -159,21 +158,32 @@ def test_a_gallery_gives_the_right_video_the_rank_of_the_evaluate_stage(project,
     opened = Opened(chosen(dataset=dataset))
     table = explore.disagreements(opened.queries, opened.ranks, "mean", "glscl", 1)
     for row in (0, 7):
-        scores = opened.searcher("glscl", 1).of_query(row)
-        found = explore_models.best_videos(scores, opened.test.videos, 12, opened.queries["video"][row])
-        assert found.loc[found["right"], "place"].tolist() == [table.loc[row, "other"]]
+        kept = opened.of_query("glscl", 1, row)
+        found = explore_models.best_videos(kept["best"], kept["scores"], kept["video"])
+        assert kept["video"] == opened.queries["video"][row]
+        assert found.loc[found["right"], "place"].tolist() == [p for p in [table.loc[row, "other"]] if p <= 10]
         assert found["score"].is_monotonic_decreasing
+    assert not opened.searcher.cache_info().currsize  # nothing is computed again
 
 
 def test_a_typed_caption_finds_what_the_caption_finds(project):
     opened = Opened(chosen())
     searcher = opened.searcher("glscl", 0)
     typed = searcher.of_sentence(opened.queries["text"][3])
-    torch.testing.assert_close(typed, searcher.of_query(3), atol=2e-3, rtol=0)  # features are kept in half precision
+    kept, places = opened.of_query("glscl", 0, 3), {video: i for i, video in enumerate(opened.test.videos)}
+    found = typed[[places[video] for video in kept["best"]]]
+    assert found.tolist() == pytest.approx(kept["scores"].tolist(), abs=2e-3)  # features are kept in half precision
     galleries, remark = opened.search("a red star moves", ["mean", "glscl"], 0, 2)
     assert remark == ""
     assert [gallery.count("<video ") for gallery in galleries] == [2, 2]
     assert galleries[0].startswith("<h3>mean</h3>")
+
+
+def test_ranks_without_the_best_videos_are_refused_in_one_sentence(project, monkeypatch):
+    ranks = explore.read_ranks(chosen().folders.work).drop(columns=["best", "scores"])
+    monkeypatch.setattr(explore_models, "read_ranks", lambda folder: ranks)
+    with pytest.raises(ValueError, match=r"ranks\.parquet is of an older version, .*; run `dvc repro .*`\.$"):
+        Opened(chosen())
 
 
 def test_features_have_no_clips_and_no_new_sentences(project):
