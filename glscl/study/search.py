@@ -5,11 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from glscl.data.corpora import read_corpus
 from glscl.data.video_files import list_videos
+from glscl.model import GLSCLHead
 from glscl.report.clips import with_places
+from glscl.report.figures.search import recall_over_time
 from glscl.retriever import Retriever
+from glscl.study.search_speed import measure
+
+MADE_UP, MIXED, ASKED = 5000, 100, 10  # videos that are searched, those that they are mixed of, and sentences
 
 
 def searchable(dataset: str, corpus: dict) -> pd.DataFrame:
@@ -87,3 +93,21 @@ def find(retriever: Retriever, texts: pd.DataFrame, queries: list[str], examples
     described = captions.drop_duplicates("text").set_index("text")["path"]
     own = {sentence: Path(described[sentence]) for sentence in sentences if sentence in described}
     return Found({sentence: retriever.search(sentence, len(retriever.paths)) for sentence in sentences}, own)
+
+
+def speed(retriever: Retriever, sentences: list[str]) -> dict:
+    """`glscl.study.search_speed.measure` of the first sentences among made-up videos, mixed of the first indexed ones.
+
+    Empty where the model is no GLSCL: a video is then one vector, and candidates miss nothing.
+    """
+    if not isinstance(retriever.model.head, GLSCLHead):
+        return {}
+    texts = retriever.embed_texts(sentences[:ASKED])
+    return measure(retriever.model.head, texts, retriever.embed_videos(retriever.paths[:MIXED]), MADE_UP)
+
+
+def speed_figure(measured: dict) -> go.Figure:
+    """`recall_over_time` of what `speed` measured."""
+    recall = measured["recall_at_10"] | {"codes": 1.0, "float32": 1.0}
+    rows = [(way, measured["seconds"][way], found) for way, found in recall.items()]
+    return recall_over_time(pd.DataFrame(rows, columns=["way", "seconds", "recall"]))

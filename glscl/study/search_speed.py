@@ -1,7 +1,8 @@
 """How long a sentence takes among many made-up videos: exactly, by float32, and by candidates, and what these miss.
 
-Each made-up video is the mean of two embedded ones, frame by frame and concept by concept, so that all differ and all
-lie where a trained head puts videos. Shards are those of an index: float16 embeddings, codes mapped from the disk.
+Each made-up video is a mixture of two embedded ones, frame by frame and concept by concept, with a share of its own, so
+that all differ and all lie where a trained head puts videos. Shards are those of an index: float16 embeddings, codes
+mapped from the disk.
 """
 
 import time
@@ -29,10 +30,11 @@ WHOLE = 100_000  # videos that brute force reads as float32; of more it reads so
 
 
 def mixed(videos: Videos, count: int, generator: torch.Generator) -> Videos:
-    """So many videos, each the mean of two."""
+    """So many videos, each a mixture of two."""
     one, other = (take(videos, torch.randint(len(videos.mask), (count,), generator=generator)) for _ in range(2))
-    frames = (one.frames + other.frames) / 2
-    return Videos(frames, one.mask, gram(frames), normalize(one.concepts + other.concepts, dim=-1))
+    share = torch.rand(count, 1, 1, generator=generator)
+    frames = other.frames.lerp(one.frames, share)
+    return Videos(frames, one.mask, gram(frames), normalize(other.concepts.lerp(one.concepts, share), dim=-1))
 
 
 class Gallery:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from glscl.base import load_backbone
+from glscl.methods import METHODS
 from glscl.retriever import Retriever
+from glscl.study import search, search_speed
 from glscl.study.search import Found, find, open_retriever, searchable
 
 
@@ -82,3 +85,22 @@ def test_a_trained_model_is_taken_where_it_is_a_method(inputs, retriever, tmp_pa
     assert isinstance(open_retriever(tmp_path, ["glscl"], inputs), Retriever)
     with pytest.raises(ValueError, match="a CLIP from scratch has random weights"):
         open_retriever(tmp_path, ["x_pool"], inputs | {"backbone": "scratch"})
+
+
+def test_the_speed_of_glscl_is_measured_and_drawn(retriever, texts, inputs, monkeypatch):
+    """On made-up videos of two clips; mean pooling has nothing to measure."""
+    monkeypatch.setattr(search, "MADE_UP", 300)
+    monkeypatch.setattr(search, "MIXED", 2)
+    monkeypatch.setattr(search, "ASKED", 2)
+    assert search.speed(retriever, ["a star"]) == {}
+    clip = load_backbone(inputs["clip"], "frozen", retriever.processor)
+    model = METHODS["glscl"].from_clip(clip, frames=4, words=24, temporal_layers=1, num_queries=2, decoder_layers=1)
+    own = Retriever(model.eval(), retriever.processor)
+    own.index(texts["path"].tolist()[:3])
+    found = search.speed(own, ["a red star", "a blue moon", "a tree"])
+    assert (found["videos"], found["queries"]) == (300, 2)
+    line, *stars = search.speed_figure(found).data
+    assert list(line.text) == list(map(str, search_speed.CANDIDATES))
+    assert line.y[-1] == 100
+    assert [star.name for star in stars] == ["all videos, by codes", "all videos, float32"]
+    assert stars[0].x[0] == pytest.approx(1000 * found["seconds"]["codes"])
