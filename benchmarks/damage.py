@@ -1,14 +1,10 @@
-"""Files that a crash or a disk damaged: what reads them gives the same numbers, or says in one sentence what is wrong.
-
-python -m benchmarks.damage 500
-"""
+"""Files that a crash or a disk damaged: what reads them gives the same numbers, or says in a sentence what is wrong."""
 
 import copy
 import io
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -31,10 +27,8 @@ from glscl.training.trainer import TrainSettings, train
 from glscl.video_index import Entry, VideoIndex
 
 DAMAGES = ("cut", "emptied", "a byte changed", "zeros", "longer", "gone")
-SETTINGS = TrainSettings(
-    epochs=4, batch_size=8, lr_new=1e-2, lr_clip=1e-7, weight_decay=0.2, warmup=0.1, clip_grad=1.0, backbone="frozen",
-    keep_epochs=True,
-)  # fmt: skip
+SETTINGS = {"epochs": 4, "batch_size": 8, "lr_new": 1e-2, "lr_clip": 1e-7, "weight_decay": 0.2, "warmup": 0.1}
+SETTINGS = TrainSettings(**SETTINGS, clip_grad=1.0, backbone="frozen", keep_epochs=True)
 
 
 class Trial(NamedTuple):
@@ -262,18 +256,3 @@ def results(folder: Path) -> Subject:
 
 
 SUBJECTS = {one.__name__: one for one in (checkpoints, finished_training, journal, frame_store, index, results)}
-
-
-def main(argv: list[str]) -> int:
-    """Try every subject so many times, print a table, and return 1 where anything came out wrong."""
-    found = [trial for what in SUBJECTS for trial in tried(what, int(argv[0]))]
-    table = pd.DataFrame(found)
-    print(table.groupby(["what", "outcome"], sort=False).size().unstack(fill_value=0).to_string())
-    wrong = [trial for trial in found if trial.outcome == "wrong"]
-    for trial in wrong[:20]:
-        print(f"{trial.what}: {trial.file}, {trial.damage}: {trial.said or 'other numbers, in silence'}")
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -21,5 +21,5 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used():
     for trial in found:
         first, *trained = trial.said.splitlines()
         assert "epoch-0003" in first
-        assert first.endswith("so training goes on from an earlier epoch.")
+        assert first.endswith("so training goes on from before that epoch.")
         assert [line.partition(":")[0] for line in trained] == [f"seed 0, epoch {epoch} of 4" for epoch in (3, 4)]

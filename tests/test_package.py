@@ -75,7 +75,7 @@ def below(*layers: str) -> set[str]:
     return found - set(layers)
 
 
-FOUNDATION = {"config", "losses", "metrics", "files", "child_process", "code_hash", "pretrained"}
+FOUNDATION = {"config", "losses", "metrics", "files", "locks", "child_process", "code_hash", "pretrained"}
 MODELS = {"base", "model", "released", "rivals", "methods", "scoring"}
 SEARCH = {"video_index", "milvus_index", "exact_search", "first_stage", "approximate_search"}
 MAY_REACH = {
@@ -83,6 +83,7 @@ MAY_REACH = {
     "losses": set(),
     "metrics": set(),
     "files": set(),
+    "locks": set(),
     "child_process": set(),
     "code_hash": set(),
     "released": set(),
@@ -92,13 +93,14 @@ MAY_REACH = {
     "model": {"base", "config", "losses", "pretrained", "released"},
     "rivals": {"base", "config", "losses", "pretrained", "released", "scoring"},
     "methods": {"base", "config", "losses", "model", "pretrained", "released", "rivals", "scoring"},
-    "data": {"config", "child_process", "code_hash", "files", "pretrained"},  # it knows no model
+    "data": {"config", "child_process", "code_hash", "files", "locks", "pretrained"},  # it knows no model
     "encoding": {*FOUNDATION, "base", "data", "model", "released", "scoring"},
-    "video_index": set(),
-    "milvus_index": {"video_index"},
+    "video_index": {"files", "locks"},
+    "milvus_index": {"video_index", "files", "locks"},
     "exact_search": {"base", "config", "losses", "model", "pretrained", "released", "rivals", "scoring"},
     "first_stage": {"base", "config", "losses", "model", "pretrained", "released", "rivals", "scoring"},
-    "approximate_search": MODELS - {"methods"} | {"config", "losses", "pretrained", "exact_search", "first_stage"},
+    "approximate_search": MODELS - {"methods"}
+    | {"config", "files", "losses", "pretrained", "exact_search", "first_stage"},
     "retriever": {*FOUNDATION, *MODELS, "data", *SEARCH},
     "cli": {*FOUNDATION, *MODELS, "data", "encoding", "evaluation", "report", "bundled", "retriever", *SEARCH},
     "mteb_search": {*FOUNDATION, *MODELS, "data", *SEARCH, "retriever"},

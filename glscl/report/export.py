@@ -15,7 +15,7 @@ from pathlib import Path
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
-from glscl.files import write_text
+from glscl.files import FullDiskError, write_text
 from glscl.report.figures.common import PLOTLY_MIME, figure_html
 from glscl.report.page import TEMPLATE, Link, facts_table, page
 
@@ -307,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
             written = export_page([given.source], given.out_html)
         else:
             written = join_report(given.source, given.out_html)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FullDiskError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")

@@ -481,7 +481,7 @@ def _resume(run: _Run) -> tuple[list[dict], dict]:
         if not (wrong := damage(state)):
             return _load(run, state)
         if run.processes.writes:
-            print(f"{wrong}, so training goes on from an earlier epoch.", flush=True)
+            print(f"{wrong}, so training goes on from before that epoch.", flush=True)
     return [], {}
 
 
