@@ -364,10 +364,10 @@ class FrameStore:
         try:
             self._jpegs = np.memmap(self.folder / FILES[0], np.uint8, "r")
             self._places = np.load(self.folder / FILES[1], mmap_mode="r", allow_pickle=False)
-            table = pd.read_parquet(self.folder / FILES[2])
             settings = json.loads((self.folder / FILES[3]).read_text())
             if settings.pop("sha256") != _seal(settings, self.folder / FILES[2]):
                 raise ValueError(f"{FILES[2]} and {FILES[3]} do not fit together")
+            table = pd.read_parquet(self.folder / FILES[2])
             self.size, self.quality = settings.pop("size"), settings.pop("quality")
             self.sampling = Sampling(**settings)
             self.videos, self.hashes = table["video"].tolist(), table["sha256"].tolist()

@@ -95,7 +95,10 @@ class Progress(NamedTuple):
 
 
 def _read(file: Path) -> dict:
-    return json.loads(file.read_text()) if file.exists() else {}
+    try:
+        return json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged ({error}); delete it, as no result rests on its times.") from error
 
 
 def _minutes(seconds: float) -> str:

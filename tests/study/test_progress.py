@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from glscl.study.progress import TIMES, Progress
+from glscl.study.progress import PLAN, TIMES, Progress
 
 
 @pytest.fixture
@@ -67,3 +67,13 @@ def test_a_long_stage_says_every_now_and_then_that_it_runs(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert 2 <= len(lines) <= 6
     assert set(lines) == {"stage b: 0 of about 20 s"}
+
+
+@pytest.mark.parametrize("name", [TIMES, PLAN])
+def test_a_damaged_file_is_named_with_the_remedy(root, name):
+    Progress.start(root, ["a"])
+    (root / name).write_text('{"a": 1')
+    with pytest.raises(ValueError, match=rf"{name.name} is damaged \(.*\); delete it"):
+        Progress.read(root).after("a", 1.0)
+    (root / name).unlink()
+    Progress.read(root).after("a", 1.0)
