@@ -32,7 +32,7 @@ from glscl.rivals.mean_pooling import MeanPoolingHead
 from glscl.scoring import similarity_matrix
 
 FIRST = 16  # times k: as many videos are scored first, which raises the score that others must reach
-AT_ONCE = 512  # videos that are scored after these, until no other bound reaches that score
+AT_ONCE = 2048  # videos that are scored after these, until no other bound reaches that score
 TEXTS = 16  # whose bounds are computed at once
 LANES = 32  # numbers of a row are a multiple of it: the product in int8 reads as many at once, and checks nothing
 DIRECTIONS = 64  # of the concepts; more make a tighter bound of longer rows

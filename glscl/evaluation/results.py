@@ -105,7 +105,7 @@ def rank_table(runs: list[Run], splits: dict) -> pd.DataFrame:
                 about = {"method": run.name, "split": run.split, "seed": run.seed, "direction": direction}
                 about |= {"text": texts.to_numpy() if direction == "t2v" else None, "video": videos[found["group"]]}
                 about |= {"rank": found["rank"], "best": list(videos[found["best"]])}
-                parts.append(pd.DataFrame(about | {"scores": list(found["best_scores"])}))
+                parts.append(pd.DataFrame(about | {"scores": list(found["best_scores"].astype(np.float32))}))
     return pd.concat(parts).astype({"seed": "Int64", "text": "Int64"})
 
 

@@ -165,6 +165,8 @@ def test_what_is_written_keeps_measured_numbers_apart(found, folders):
         assert measured["hardware"] not in text
         assert "seconds" not in text
     ranks = pd.read_parquet(folders.work / "ranks.parquet")
+    first = ranks[ranks["rank"] == 0]
+    assert (first["best"].str[0] == first["video"]).all()
     assert set(ranks["method"]) == {*METHOD, "zero-shot CLIP", "bag-of-words ridge", "oracle"}
 
 
