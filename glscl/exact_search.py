@@ -7,9 +7,9 @@ The bound. Let t be the unit-length sentence vector. GLSCL's global similarity i
 with weights a >= 0 of the real frames. With unit-length e_f = v_f / |v_f| and b_f = a_f |v_f|, scaled to sum to 1, as
 the scale cancels, it is sum_f b_f <t, e_f> / |sum_f b_f e_f|. The numerator is a mean of the products, so that with
 n = min over all such b of |sum_f b_f e_f| the global similarity is at most max(0, max_f <t, e_f>) / n. The local
-similarity is <c, d>, c and d the concepts of text and video, each flattened, c with the weights. With the mean m of all
-d, orthonormal directions B and r = d - m, it is <c, m> + <Bc, Br> + <c - B'Bc, r - B'Br>, and the last term is at most
-the product of the two lengths. Mean pooling is the case of one frame, n = 1, and no concepts.
+similarity is <c, d>, c and d the concepts of text and video, each flattened, c with the weights. With orthonormal
+directions B, it is <Bc, Bd> + <c - B'Bc, d - B'Bd>, and the last term is at most the product of the two lengths. Mean
+pooling is the case of one frame, n = 1, and no concepts.
 
 The products. A row x is kept as the mean of all rows m, a step s and integers y, so that s y is about x - m. Then
 <q, x> is at most <q, m> + s <q, y> + |q| |x - m - s y|, of which the last length is kept for each video. The query is
