@@ -4,6 +4,8 @@ import re
 
 import pandas as pd
 
+from glscl.report.names import named
+
 
 def plain(text) -> str:
     """Any value as text in one line that Markdown shows as it is; nothing for a missing value."""
@@ -15,6 +17,7 @@ def plain(text) -> str:
 
 def table_markdown(table: pd.DataFrame, bold: pd.DataFrame | None = None) -> str:
     """A table without its index. bold: of its shape, true for cells whose number, up to a space, is set bold."""
+    table = named(table)
     heavy = [[False] * len(table.columns)] * len(table) if bold is None else bold.to_numpy().tolist()
     lines = [list(map(plain, table.columns)), ["---"] * len(table.columns)]
     for row, marks in zip(table.astype(object).to_numpy().tolist(), heavy, strict=True):

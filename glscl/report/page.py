@@ -41,6 +41,11 @@ def facts_table(facts: dict, summary: str = "What the numbers rest on") -> str:
     return f'<details class="provenance"><summary>{html.escape(summary)}</summary>{table}</details>'
 
 
+def p_value(p: float) -> str:
+    """A p-value to three decimals, or that it is below 0.001."""
+    return f"{p:.3f}" if p >= 0.001 else "below 0.001"
+
+
 def significant(value: float) -> str:
     """A number to three significant digits, with commas and never as a power: 44,100 or 0.00862.
 

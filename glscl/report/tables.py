@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from glscl.report.names import named
 from glscl.report.page import significant
 
 DASH = "\N{EN DASH}"  # of a cell without a value
@@ -28,6 +29,7 @@ def results_html(results: pd.DataFrame, caption: str = "", bold: pd.DataFrame | 
             return DASH
         return f"{value:.1f}" if isinstance(value, float) else html.escape(str(value))
 
+    results = named(results)
     columns = {html.escape(str(name)): [text(value) for value in results[name]] for name in results}
     strong = [[False] * len(columns)] * len(results) if bold is None else bold.to_numpy().tolist()
     kinds = ["number" if all(map(NUMBER.fullmatch, column)) else "text" for column in columns.values()]

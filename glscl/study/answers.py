@@ -10,30 +10,13 @@ import pandas as pd
 from glscl.evaluation.comparisons import ZERO_SHOT
 from glscl.evaluation.results import METRICS, edges, reported, shown
 from glscl.report.figures.overview import Point
+from glscl.report.names import name_of
 from glscl.report.page import significant
 from glscl.study.claims import read_ledger
 from glscl.study.parameters import load_params
 
 GALLERY = 1_000  # videos that the query of the picture is compared with
 
-# What a reader calls the methods of params.yaml; any other method keeps its name there.
-NAMES = {
-    "clip4clip_meanP": "CLIP4Clip, mean",
-    "clip4clip_seqTransf": "CLIP4Clip",
-    "ncl": "NCL",
-    "x_pool": "X-Pool, as published",
-    "x_pool_temporal": "X-Pool",
-    "x_clip": "X-CLIP",
-    "x_clip_all_temporal": "X-CLIP in context",
-    "drl": "DRL",
-    "dicosa": "DiCoSA",
-    "glccl": "GLCCL",
-    "t_mass": "T-MASS, as published",
-    "t_mass_temporal": "T-MASS",
-    "cross_encoder": "cross-encoder, as published",
-    "cross_encoder_temporal": "cross-encoder",
-    "glscl": "GLSCL",
-}
 # The rows of a short table and of small figures; where the profile has others, those follow.
 MAIN = [
     ZERO_SHOT,
@@ -257,7 +240,7 @@ def points(study: Study, dataset: str) -> list[Point]:
     own = rows.loc[rows["method"] == "glscl", "temporal_layers"]
     layers = own.iloc[0] if len(own) else rows["temporal_layers"].mode().max()
     rows = rows[(rows["temporal_layers"] == layers) & rows["method"].isin(macs)]
-    names = {name: NAMES.get(name, name) for name in rows["method"]}
+    names = {name: name_of(name) for name in rows["method"]}
     names |= {n: f"{names[n]}, best {re_ranked(study, dataset)}" for n in names if heads(study)[n] == "cross_encoder"}
     return [
         Point(names[row["method"]], macs[row["method"]], row["R@1"], *edges(row, "R@1"), row["method"] == "glscl")
@@ -286,7 +269,7 @@ def short_table(study: Study, dataset: str) -> pd.DataFrame:
     table = shown(rows, ["R@1", "R@10", "MdR"])
     for column in [name for name in table if name.startswith(("R@10", "MdR"))]:
         table[column] = table[column].str.split(" ").str[0]
-    table["method"] = [NAMES.get(name, name) for name in rows["method"]]
+    table["method"] = [name_of(name) for name in rows["method"]]
     table = table.drop(columns="R@1 over seeds")
     costs = [macs.get(name) for name in rows["method"]]
     table["million MACs of a query"] = [cost and significant(cost / 1e6) for cost in costs]

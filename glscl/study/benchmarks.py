@@ -18,6 +18,8 @@ from glscl.evaluation.comparisons import (
 )
 from glscl.evaluation.results import DIRECTIONS, LEAK, describe, edges, reported, shown
 from glscl.report.figures.common import forest
+from glscl.report.names import name_of
+from glscl.report.page import p_value
 from glscl.report.tables import best, results_html
 from glscl.study.project import Folders
 from glscl.study.published import BENCHMARKS, benchmark_of, published
@@ -204,15 +206,15 @@ def _details(found: dict, members: list[str], subject: str) -> list[str]:
     said[0] += "intervals are over queries and seeds." if scope["videos"] > 1 else "one video gives no interval."
     for name in members:
         cells = [f"{m} {describe(*(rows[name]['t2v'][m][part] for part in ('mean', 'low', 'high')))}" for m in METRICS]
-        said.append(f"{name} reaches {', '.join(cells)}.")
+        said.append(f"{name_of(name)} reaches {', '.join(cells)}.")
     for other in [name for name in minus if name == ZERO_SHOT or crosses.get(name, {}).get("learned")]:
         cells = [f"{describe(*_effect(minus[other][metric]))} in {metric}" for metric in ("mAP@10", "R@1")]
-        said.append(f"{minus[other]['minus']} minus {other}: {', '.join(cells)}.")
+        said.append(f"{name_of(minus[other]['minus'])} minus {name_of(other)}: {', '.join(cells)}.")
     for name, one in crosses.items():
         if not one["learned"]:
             said.append(
-                f"{name} did not train: R@1 is {one['R@1']:.1f}, that of its first stage {one['first_R@1']:.1f}, of a "
-                f"random order of its {one['depth']} candidates {one['random']:.1f}."
+                f"{name_of(name)} did not train: R@1 is {one['R@1']:.1f}, that of its first stage {one['first_R@1']:.1f}, "
+                f"of a random order of its {one['depth']} candidates {one['random']:.1f}."
             )
     above, below, equal = verdict_counts([one["mAP@10"] for one in minus.values()])
     said.append(
@@ -273,7 +275,7 @@ def _cells(one: dict) -> dict[str, str]:
     cells = {}
     for metric in ("mAP@10", "R@1"):
         cells[metric] = describe(*_effect(one[metric]))
-        cells[f"p, {metric}"] = f"{one[metric]['p_holm']:.3f}"
+        cells[f"p, {metric}"] = p_value(one[metric]["p_holm"])
     return cells
 
 
@@ -281,7 +283,7 @@ def seeds_table(found: dict) -> str:
     """HTML of McNemar's p-values, one column per seed."""
     seeds = found["scope"]["seeds"]
     listed = [
-        {"other head": other} | {f"seed {seed}": f"{p:.3f}" for seed, p in zip(seeds, one["mcnemar"], strict=True)}
+        {"other head": other} | {f"seed {seed}": p_value(p) for seed, p in zip(seeds, one["mcnemar"], strict=True)}
         for other, one in found["t_mass_minus"].items()
     ]
     return results_html(pd.DataFrame(listed), size(found["scope"])) if listed else nothing(found["scope"])

@@ -6,7 +6,8 @@ import pandas as pd
 
 from glscl.report.figures.cards import Line, Row, curves, intervals
 from glscl.report.figures.svg import Drawing
-from glscl.study.answers import MAIN, NAMES, Question, Study
+from glscl.report.names import name_of
+from glscl.study.answers import MAIN, Question, Study
 
 RELEASED = "released"  # the variant of the losses that is the authors' code
 RIVAL = "x_clip"  # the head with attention over words and frames that the paper compares its cost with
@@ -28,7 +29,7 @@ def benchmarks(study: Study, found: dict, dataset: str) -> Drawing | None:
     """mAP@10 of the main methods, best first; T-MASS stands out."""
     scores = {name: found["rows"][name]["t2v"]["mAP@10"] for name in _chosen(found["rows"])}
     rows = [
-        Row(NAMES.get(name, name), one["mean"], one["low"], one["high"], name.startswith("t_mass"))
+        Row(name_of(name), one["mean"], one["low"], one["high"], name.startswith("t_mass"))
         for name, one in sorted(scores.items(), key=lambda item: -item[1]["mean"])
     ]
     return intervals("mAP@10 of text to video, %", rows) if rows else None
@@ -36,7 +37,7 @@ def benchmarks(study: Study, found: dict, dataset: str) -> Drawing | None:
 
 def costs(study: Study, found: dict, dataset: str) -> Drawing:
     """How many times GLSCL's cost the rival takes: as published, work per pair, and times that a machine measured."""
-    counted, name = found["over_glscl"][RIVAL], NAMES.get(RIVAL, RIVAL)
+    counted, name = found["over_glscl"][RIVAL], name_of(RIVAL)
     rows = [Row("published", counted["published"]), Row("work per pair", counted["macs"]["pair"])]
     if timed := study.found("costs", measured=True).get("over_glscl", {}).get(RIVAL):
         search, ends = timed["search"], {int(size): times for size, times in timed["end_to_end"].items()}
@@ -63,7 +64,7 @@ def convergence(study: Study, found: dict, dataset: str) -> Drawing | None:
     means = curve.groupby(["method", "step"], sort=False)["r1"].mean()
     last = means.groupby("method").last()
     lines = [
-        Line(NAMES.get(name, name), list(means[name].items()), name in (last.idxmax(), last.idxmin()), name == "glscl")
+        Line(name_of(name), list(means[name].items()), name in (last.idxmax(), last.idxmin()), name == "glscl")
         for name in means.index.unique("method")
     ]
     return curves("text-to-video R@1, %", lines, "steps of training")
@@ -76,7 +77,7 @@ def transfer(study: Study, found: dict, dataset: str) -> Drawing | None:
         rows += [Row(shift)] if by_head else []
         for head in _chosen(by_head):
             gain = by_head[head]["over_untrained"]
-            rows.append(Row(NAMES.get(head, head), gain["difference"], gain["low"], gain["high"], head == "glscl"))
+            rows.append(Row(name_of(head), gain["difference"], gain["low"], gain["high"], head == "glscl"))
     return intervals("zero-shot R@1 on the target over CLIP's, points", rows, rule=0) if rows else None
 
 

@@ -5,7 +5,8 @@ import math
 import pandas as pd
 
 from glscl.evaluation.results import describe
-from glscl.report.page import significant
+from glscl.report.names import name_of
+from glscl.report.page import p_value, significant
 from glscl.study.convergence_numbers import SUBJECT
 
 RIVAL = (
@@ -35,14 +36,14 @@ def answer(results: dict) -> str:
     if not (own["half"] and other["half"]):
         return (
             f"{where}, no asymptote was fitted for every seed: GLSCL goes from R@1 {_range(own, 'end')} in "
-            f"{scope['steps'][-1]} steps, {rival} from {_range(other, 'end')}."
+            f"{scope['steps'][-1]} steps, {name_of(rival)} from {_range(other, 'end')}."
         )
     sooner = {1: "significantly sooner", -1: "significantly later", 0: "no significant difference"}
     rate = results["differences"][rival]["rate"]
     told = sooner[significant_sign(rate)] if rate else "one seed tells no difference"
     return (
         f"{where}, GLSCL closes half of its R@1 gap ({_range(own, 'asymptote')}) in {own['half']['mean']:.0f} steps, "
-        f"{rival} ({_range(other, 'asymptote')}) in {other['half']['mean']:.0f}: {told}."
+        f"{name_of(rival)} ({_range(other, 'asymptote')}) in {other['half']['mean']:.0f}: {told}."
     )
 
 
@@ -82,7 +83,7 @@ def _spread(what: str, heads: dict[str, dict], key: str) -> list[str]:
     own = [f"GLSCL {values.pop(SUBJECT):.1f}"] if SUBJECT in values else []
     if values:
         low, high = min(values, key=values.get), max(values, key=values.get)
-        ends = [f"{name} {values[name]:.1f}" for name in dict.fromkeys((low, high))]
+        ends = [f"{name_of(name)} {values[name]:.1f}" for name in dict.fromkeys((low, high))]
         own.append("others " + " to ".join(ends) if len(ends) > 1 else ends[0])
     return [f"{what}: {'; '.join(own)}."] if own else []
 
@@ -104,7 +105,7 @@ def _to_goal(results: dict) -> list[str]:
         return ["Some head ends below R@1 5, so that there is no common goal."]
     sentences = []
     for name, found in _own_and_soonest(heads):
-        which = "GLSCL takes" if name == SUBJECT else f"{name}, soonest of the others, takes"
+        which = "GLSCL takes" if name == SUBJECT else f"{name_of(name)}, soonest of the others, takes"
         steps, gmacs = found["steps_to_goal"]["mean"], found["macs_to_goal"]["mean"] / 1e9
         sentences.append(f"To R@1 {goal:.0f}, which every head reaches, {which} {steps:.0f} steps, {gmacs:,.0f} GMACs.")
     if never := [name for name, found in heads.items() if found["reached"] < count]:
@@ -124,7 +125,7 @@ def _own_and_soonest(heads: dict[str, dict]) -> list[tuple[str, dict]]:
 def measured_details(results: dict, measured: dict) -> list[str]:
     """The training time to the goal of GLSCL and of the head that needs the fewest steps, in a sentence, if any."""
     took = [
-        f"{'GLSCL' if name == SUBJECT else name} {significant(measured['seconds_to_goal'][name]['mean'])} s"
+        f"{name_of(name)} {significant(measured['seconds_to_goal'][name]['mean'])} s"
         for name, _ in _own_and_soonest(results["heads"])
     ]
     return [f"On this machine, training to the goal takes {' and '.join(took)}."] if took else []
@@ -133,7 +134,8 @@ def measured_details(results: dict, measured: dict) -> list[str]:
 def _named(heads: list[str]) -> str:
     if len(heads) > NAMED:
         return f"{len(heads)} heads"
-    return " and ".join([", ".join(heads[:-1]), heads[-1]] if len(heads) > 1 else heads)
+    named = [name_of(head) for head in heads]
+    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
 
 
 # --- tables, and what figures draw
@@ -208,7 +210,7 @@ def difference_table(results: dict) -> pd.DataFrame:
             row, found = {"head": rival, "over GLSCL": text, "factor": None, "p (Holm)": None}, each[kind]
             if found:
                 factor, low, high = (significant(math.exp(found[part])) for part in ("difference", "low", "high"))
-                row |= {"factor": f"{factor} [{low}, {high}]", "p (Holm)": f"{found['p_holm']:.3f}"}
+                row |= {"factor": f"{factor} [{low}, {high}]", "p (Holm)": p_value(found["p_holm"])}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from glscl.methods import METHODS
+from glscl.report.names import head_name
 from glscl.report.page import significant
 from glscl.study.counting import SHORT, SIZES, build, bytes_per_item, config_of, count, count_clip, plain_clip
 from glscl.study.formulas import FORMULAS, PUBLISHED, clip_image, clip_text, what_was_published
@@ -104,7 +105,7 @@ def work_table(counted: dict, size: str) -> pd.DataFrame:
     rows = []
     for head, sizes in counted["heads"].items():
         work = {part: sum(terms.values()) for part, terms in sizes[size]["macs"].items()}
-        row = {"head": head, "text, million": significant(work["text"] / 1e6)}
+        row = {"head": head_name(head), "text, million": significant(work["text"] / 1e6)}
         row |= {"video, million": significant(work["video"] / 1e6), "pair, exact": f"{work['pair']:,}"}
         row |= {"pair, released": f"{work['released']:,}"}
         rows.append(row | {f"KB/{item}": significant(n / 1e3) for item, n in sizes[size]["bytes"].items()})
@@ -124,7 +125,7 @@ def published_table(counted: dict) -> pd.DataFrame:
     released, exact, rows = per_pair(counted, "released"), per_pair(counted), []
     for head, printed in counted["published"].items():
         terms = counted["published_terms"][head]
-        row = {"head": head, "published": str(printed)}
+        row = {"head": head_name(head), "published": str(printed)}
         row |= {"terms": " + ".join(f"{name} {number:,}" for name, number in terms.items())}
         row |= {"their sum, k": significant(sum(terms.values()) / 1e3)}
         row |= {"as released, k": significant(released[head] / 1e3), "exact, k": significant(exact[head] / 1e3)}
@@ -143,7 +144,7 @@ def search_table(counted: dict) -> pd.DataFrame:
     """The work of a search in units of CLIP's text encoder, and the gallery that costs as much as the encoder."""
     encoder, rows = counted["clip"][ENCODER], []
     for head, macs in sorted(per_pair(counted).items(), key=lambda item: item[1]):
-        row = {"head": head, "videos that cost as much": significant(encoder / macs)}
+        row = {"head": head_name(head), "videos that cost as much": significant(encoder / macs)}
         sizes = shown_galleries(counted["galleries"])
         rows.append(row | {f"search of {size:,}": significant(size * macs / encoder) for size in sizes})
     return pd.DataFrame(rows)

@@ -16,10 +16,10 @@ from glscl.report.figures.costs import drawn_ratios
 from glscl.report.figures.overview import TITLE, counted, overview
 from glscl.report.figures.svg import Drawing
 from glscl.report.markdown import between, plain, table_markdown
+from glscl.report.names import name_of
 from glscl.report.tables import best, condition, deciding, turning, with_interval
 from glscl.study.answers import (
     GALLERY,
-    NAMES,
     Study,
     answers,
     heads,
@@ -76,7 +76,7 @@ def accuracy(study: Study, width: int = WIDTH) -> Drawing:
 
 
 def _marked(study: Study, method: str, metrics: dict) -> str:
-    name = NAMES.get(method, method)
+    name = name_of(method)
     if method not in metrics["did_not_train"]:
         return name
     bare = heads(study)[method] == "mean_pooling" and metrics["temporal_layers"][method] == 0
@@ -119,11 +119,11 @@ def in_short(study: Study, dataset: str) -> str:
     best = rows.loc[["glscl", *minus], "R@1"].idxmax()
     others = {"untrained CLIP": untrained(study, dataset)}
     if best != "glscl":
-        others[f"the best head ({NAMES.get(best, best)})"] = rows["R@1"][best]
+        others[f"the best head ({name_of(best)})"] = rows["R@1"][best]
     found = ", ".join(f"{name} for {recall:.0f}" for name, recall in others.items() if recall is not None)
     above, below, _ = verdict_counts([one["R@1"] for one in minus.values()])
     order = {head: twins[head]["order"]["accuracy"] for head in dict.fromkeys(("glscl", best))}
-    told = ", ".join(f"{NAMES.get(head, head)} in {accuracy:.0f}" for head, accuracy in order.items())
+    told = ", ".join(f"{name_of(head)} in {accuracy:.0f}" for head, accuracy in order.items())
     return (
         f"Of 100 sentences on {dataset}, GLSCL finds the right video first for {rows['R@1']['glscl']:.0f}, {found}. "
         f"It is significantly better than {above} and worse than {below} of the {len(minus)} heads that have the same "

@@ -37,6 +37,8 @@ from glscl.files import write_json, write_table
 from glscl.metrics import expected_recalls
 from glscl.report.figures.common import forest
 from glscl.report.figures.evaluation import recalls, twins
+from glscl.report.names import name_of
+from glscl.report.page import p_value
 from glscl.report.tables import results_html
 from glscl.study.evaluated_models import OWN, RIDGE, Evaluated, Galleries, evaluate_models, reference_runs
 from glscl.study.project import Folders, commit, hardware
@@ -303,11 +305,11 @@ def answer(
         best = max(chosen, key=lambda method: found.loc[method, "R@1"])
         difference = describe(*(minus[best]["R@1"][part] for part in ("difference", "low", "high")))
         details.append(
-            f"The strongest of these heads is {best}, {recall(best)}; GLSCL minus it is {difference} points."
+            f"The strongest of these heads is {name_of(best)}, {recall(best)}; GLSCL minus it is {difference} points."
         )
     elif trained:
         best = max(trained, key=lambda method: found.loc[method, "R@1"])
-        said = f"On {dataset}, the best of {len(trained)} heads, {best}, reaches R@1 {recall(best)}."
+        said = f"On {dataset}, the best of {len(trained)} heads, {name_of(best)}, reaches R@1 {recall(best)}."
     elif ZERO_SHOT in found.index:
         said = f"On {dataset}, nothing was trained; zero-shot CLIP reaches R@1 {recall(ZERO_SHOT)}."
     else:
@@ -389,7 +391,7 @@ def gain_table(found: Evaluation) -> str:
     for method, gain in found.metrics["glscl_minus"].items():
         row = {"GLSCL minus": method}
         row |= {metric: describe(one["difference"], **_edges(one)) for metric, one in gain.items()}
-        row |= {"p, R@1 (Holm)": f"{gain['R@1']['p_holm']:.3f}", "detectable, R@1": gain["R@1"]["detectable"]}
+        row |= {"p, R@1 (Holm)": p_value(gain["R@1"]["p_holm"]), "detectable, R@1": gain["R@1"]["detectable"]}
         listed.append(row | {"R@1 by seed": ", ".join(f"{points:+.1f}" for points in gain["R@1"]["seeds"])})
     return _html(pd.DataFrame(listed), "There are no two trained methods to compare, GLSCL among them.")
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from glscl.evaluation.statistics import seed_interval
+from glscl.report.names import head_name
 from glscl.report.page import significant
 from glscl.study.costs import HEADS, SUBJECT, TITLES, shown_galleries
 from glscl.study.counting import SHORT, SIZES
@@ -236,7 +237,7 @@ def head_table(counted: dict, measured: dict) -> pd.DataFrame:
         one, repeats = sizes[SHORT], {row["gallery"]: row["repeats"] for row in sizes[SHORT]["queries"]}
         searched = {row["gallery"]: row for row in one["queries"]}
         ends = {int(gallery): found for gallery, found in one["end_to_end"].items()}
-        row = {"head": head, f"search of {small:,}, ms": _edged(searched[small], 1e3, repeats[small])}
+        row = {"head": head_name(head), f"search of {small:,}, ms": _edged(searched[small], 1e3, repeats[small])}
         for gallery in sorted({small, large}):
             row[f"query of {gallery:,}, ms"] = _edged(ends[gallery], 1e3, repeats[gallery])
         row["queries/s, one by one"] = _rate(ends[small], 1, repeats[small])
@@ -276,7 +277,7 @@ def comparison_table(counted: dict, measured: dict) -> pd.DataFrame:
     sizes, rows = shown_galleries(counted["galleries"]), []
     for head, work in counted["over_glscl"].items():
         time = measured["over_glscl"][head]
-        row = {"head": head, "published": work["published"] and significant(work["published"])}
+        row = {"head": head_name(head), "published": work["published"] and significant(work["published"])}
         row |= {"work, pair as released": significant(work["macs"]["released"])}
         row |= {"work, pair": significant(work["macs"]["pair"])}
         row |= {f"work, query of {size:,}": significant(work["end_to_end"][str(size)]) for size in sizes}
@@ -316,7 +317,7 @@ def throughput_table(measured: dict, size: str) -> pd.DataFrame:
     for head, sizes in measured["heads"].items():
         one = sizes[size]
         batch, peak = one["batch"], one["peak_memory"]
-        row = {"head": head, "searches per second": _rate(batch, BATCH)}
+        row = {"head": head_name(head), "searches per second": _rate(batch, BATCH)}
         row |= {"measured on": f"{batch['measured']:,}{'' if batch['together'] else ' *'}"}
         row |= {"peak memory, MB": None if peak is None else f"{peak / 1e6:,.0f}"}
         names = {"text": "text, ms", "texts": "text of 8, ms", "videos": "video of 8, ms"}

@@ -10,7 +10,8 @@ import pandas as pd
 
 from glscl.evaluation.results import reported
 from glscl.files import write_json, write_table
-from glscl.study.answers import NAMES, Study
+from glscl.report.names import NAMES
+from glscl.study.answers import Study
 from glscl.study.evidence import VERDICTS, Evidence
 from glscl.study.rules import RELEASED, strongest_rival
 

@@ -8,6 +8,8 @@ import pandas as pd
 
 from glscl.evaluation.results import Run, describe
 from glscl.evaluation.statistics import correct_family, mean_interval, not_above, paired_difference
+from glscl.report.names import name_of
+from glscl.report.page import p_value
 from glscl.study.transfer import STARTS, UNTRAINED, Domain, Evaluated, Study
 
 SUBJECT = "glscl"
@@ -202,21 +204,24 @@ def _of_target(results: dict, name: str) -> Iterator[str]:
     heads = results["shifts"][name]
     yield f"{name}: untrained CLIP finds {_edges(next(iter(heads.values()))[UNTRAINED])} % at rank 1."
     if below := [head for head, found in heads.items() if sign(found["over_untrained"]) < 0]:
-        yield f"{name}, negative transfer, significantly below untrained CLIP: {', '.join(below)}."
+        yield f"{name}, negative transfer, significantly below untrained CLIP: {_names(below)}."
     if failed := results["did_not_train"][name]:
-        yield f"{name}, not above untrained CLIP although trained in-domain: {', '.join(failed)}."
+        yield f"{name}, not above untrained CLIP although trained in-domain: {_names(failed)}."
     if SUBJECT in heads:
         yield f"{name}, what GLSCL has zero-shot of its in-domain gain: {_share(heads[SUBJECT])}."
     for kind, said in {"glscl_minus": "finds", "glscl_keeps": "keeps of its in-domain R@1"}.items():
         tests = _fair(results, kind, name)
         beaten = {way: [head for head, test in tests.items() if sign(test) == way] for way in (1, -1)}
-        parts = [
-            f"{more} than {', '.join(beaten[way])}" for way, more in {1: "more", -1: "less"}.items() if beaten[way]
-        ]
+        parts = [f"{more} than {_names(beaten[way])}" for way, more in {1: "more", -1: "less"}.items() if beaten[way]]
         if parts:
             yield f"{name}, zero-shot: GLSCL {said} significantly {', and '.join(parts)}."
     if resized := results["resized"][name]:
-        yield f"{name}: frames or tokens differ in number, so that weights are resized in {', '.join(resized)}."
+        yield f"{name}: frames or tokens differ in number, so that weights are resized in {_names(resized)}."
+
+
+def _names(heads: list[str]) -> str:
+    """What a reader calls these heads."""
+    return ", ".join(map(name_of, heads))
 
 
 def _share(found: dict) -> str:
@@ -274,8 +279,7 @@ def levels_table(results: dict) -> pd.DataFrame:
 
 
 def _cells(test: dict, name: str, p: str = "p (Holm)") -> dict:
-    value = f"{test['p_holm']:.3f}" if test["p_holm"] >= 0.001 else "below 0.001"
-    return {name: describe(*(test[part] for part in ("difference", "low", "high"))), p: value}
+    return {name: describe(*(test[part] for part in ("difference", "low", "high"))), p: p_value(test["p_holm"])}
 
 
 def rivals_table(results: dict) -> pd.DataFrame:
@@ -287,7 +291,7 @@ def rivals_table(results: dict) -> pd.DataFrame:
             row |= _cells(test, "R@1") | {"detectable": describe(test["detectable"])}
             row |= _cells(results["glscl_keeps"][name][head], "zero-shot minus in-domain", "p (Holm) of that")
             failed = [one for one in (SUBJECT, head) if one in results["did_not_train"][name]]
-            rows.append(row | {"did not train": ", ".join(failed) or None})
+            rows.append(row | {"did not train": _names(failed) or None})
     return pd.DataFrame(rows)
 
 

@@ -20,6 +20,8 @@ from glscl.evaluation.comparisons import points
 from glscl.evaluation.results import describe
 from glscl.evaluation.statistics import correct_family, mean_interval, paired_difference
 from glscl.methods import METHODS
+from glscl.report.names import name_of
+from glscl.report.page import p_value
 from glscl.study.processes import one_thread_each
 from glscl.study.project import Folders
 from glscl.training.runs import UNFINISHED, load_run, train_seeds
@@ -147,7 +149,8 @@ def spread(world: dict) -> float:
 def above_ceilings(results: dict) -> list[str]:
     """Heads that are significantly above the highest ceiling of their world; empty unless a ceiling is wrong."""
     return [
-        f"{name}: {head} has R@1 {row['mean']:.1f}, at least {row['low']:.1f}, above the ceiling of {highest:.1f}"
+        f"{name}: {name_of(head)} has R@1 {row['mean']:.1f}, at least {row['low']:.1f}, above the ceiling of "
+        f"{highest:.1f}"
         for name, world in results["worlds"].items()
         for highest in [max(world["ceilings"].values())]
         for head, row in world["heads"].items()
@@ -170,7 +173,7 @@ def details(results: dict) -> list[str]:
     said = []
     for name, world in results["worlds"].items():
         best = max(world["heads"], key=lambda head: world["heads"][head]["mean"])
-        sentence = f"{name}: {best} {world['heads'][best]['mean']:.1f}"
+        sentence = f"{name}: {name_of(best)} {world['heads'][best]['mean']:.1f}"
         if SUBJECT in world["heads"] and best != SUBJECT:
             sentence += f", GLSCL {world['heads'][SUBJECT]['mean']:.1f}"
         ceiling = world["ceilings"]["ordered"]
@@ -194,7 +197,7 @@ def minus_table(results: dict) -> pd.DataFrame:
     for name, world in results["worlds"].items():
         for head, one in world["glscl_minus"].items():
             row = {"world": name, "GLSCL minus": head, "points": describe(*_edges(one, "difference"))}
-            rows.append(row | {"p (Holm)": f"{one['p_holm']:.3f}", "detectable": describe(one["detectable"])})
+            rows.append(row | {"p (Holm)": p_value(one["p_holm"]), "detectable": describe(one["detectable"])})
     return pd.DataFrame(rows)
 
 

@@ -14,6 +14,8 @@ import plotly.io as pio
 from PIL import Image
 from plotly.subplots import make_subplots
 
+from glscl.report.names import name_of
+
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 # Okabe and Ito, "Color universal design" (2008), without black and with the pale yellow last
@@ -186,7 +188,7 @@ def forest(rows: pd.DataFrame, metric: str) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
             x=rows["value"],
-            y=rows["name"],
+            y=rows["name"].map(name_of),
             mode="markers",
             marker={"size": 11, "color": PALETTE[0]},
             error_x={"type": "data", "array": above, "arrayminus": below, "thickness": 2},

@@ -7,6 +7,7 @@ from plotly.subplots import make_subplots
 
 from glscl.report.figures.common import TEMPLATE
 from glscl.report.figures.costs import COLOURS, SUBJECT, styles
+from glscl.report.names import name_of
 
 COSTS = {"steps": "steps", "gmacs": "GMACs of training", "seconds": "seconds of training"}
 
@@ -28,7 +29,7 @@ def learning_curves(curve: pd.DataFrame, asymptotes: dict[str, float], goal: flo
             marker={"symbol": "line-ew", "size": 22, "line": {"color": looks[method]["color"], "width": 3}},
             legendgroup=method,
             showlegend=False,
-            hovertemplate=f"{method}, asymptote: %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"{name_of(method)}, asymptote: %{{y:.1f}} %<extra></extra>",
         )
     if goal is not None:
         figure.add_hline(y=goal, line={"color": "#555", "width": 1.5, "dash": "dot"})
@@ -69,7 +70,7 @@ def cost_of_goal(rows: pd.DataFrame) -> go.Figure:
             low = part["low"].clip(lower=mean / 10)  # an interval that reaches down to 0 leaves the logarithmic axis
             figure.add_scatter(
                 x=mean,
-                y=part.index,
+                y=part.index.map(name_of),
                 mode="markers",
                 marker={"size": 11, "color": look["color"], "symbol": look["symbol"]},
                 error_x={"type": "data", "array": part["high"] - mean, "arrayminus": mean - low, "thickness": 2},
@@ -80,7 +81,9 @@ def cost_of_goal(rows: pd.DataFrame) -> go.Figure:
                 col=column,
             )
         figure.update_xaxes(type="log", title_text=title, dtick="D2", exponentformat="SI", row=1, col=column)
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=methods[::-1])
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=[name_of(method) for method in methods[::-1]]
+    )
     return figure.update_layout(template=TEMPLATE, showlegend=False, height=130 + 36 * len(methods), margin_t=24)
 
 
@@ -97,7 +100,7 @@ def _lines(figure: go.Figure, curve: pd.DataFrame, value: str, methods: list[str
         style = look[method]
         points = of_method.groupby("step")[value].agg(["mean", "min", "max"])
         x = points.index.to_numpy().clip(1)  # the start, 0, stands where step 1 would
-        group = {"legendgroup": method, "name": method}
+        group = {"legendgroup": method, "name": name_of(method)}
         edges = {"mode": "lines", "line_width": 0, "showlegend": False, "hoverinfo": "skip"}
         figure.add_scatter(x=x, y=points["min"], **group, **edges)
         band = {"fill": "tonexty", "fillcolor": "rgba({}, {}, {}, 0.15)".format(*ImageColor.getrgb(style["color"]))}
@@ -112,7 +115,7 @@ def _lines(figure: go.Figure, curve: pd.DataFrame, value: str, methods: list[str
             line={"color": style["color"], "width": style["width"], "dash": "dash" if method in again else "solid"},
             marker={"symbol": symbols, "size": sizes, "color": style["color"], "line": {"width": 2}},
             customdata=points[["min", "max"]].assign(step=points.index),
-            hovertemplate=f"{method}, %{{customdata[2]:,}} steps: %{{y:.1f}} % "
+            hovertemplate=f"{name_of(method)}, %{{customdata[2]:,}} steps: %{{y:.1f}} % "
             "[%{customdata[0]:.1f}, %{customdata[1]:.1f}]<extra></extra>",
         )
 

@@ -8,6 +8,7 @@ from plotly.subplots import make_subplots
 
 from glscl.report.figures.common import PALETTE, TEMPLATE
 from glscl.report.figures.svg import Axis, Drawing, text_width
+from glscl.report.names import head_name, name_of
 from glscl.report.page import significant
 
 SUBJECT = "glscl"
@@ -46,14 +47,14 @@ def latency(rows: pd.DataFrame, text_encoder: dict[str, float]) -> go.Figure:
                 figure.add_scatter(
                     x=part["gallery"],
                     y=1000 * part["seconds"],
-                    name=method,
+                    name=head_name(method),
                     legendgroup=method,
                     showlegend=column == 1 and dash == "solid",
                     mode="lines+markers",
                     line={"color": style["color"], "width": style["width"], "dash": dash},
                     marker={"symbol": style["symbol"] + ("-open" if dash == "dash" else ""), "size": 8},
                     customdata=1000 * part[["low", "high"]],
-                    hovertemplate=f"{method}, %{{x:,}} videos: %{{y:.3g}} ms"
+                    hovertemplate=f"{head_name(method)}, %{{x:,}} videos: %{{y:.3g}} ms"
                     + (" (extrapolated)" if dash == "dash" else " [%{customdata[0]:.3g}, %{customdata[1]:.3g}]")
                     + "<extra></extra>",
                     row=1,
@@ -92,7 +93,7 @@ def shares(rows: pd.DataFrame, parts: list[str]) -> go.Figure:
         total = bars[parts].sum(axis=1)
         for part, colour in zip(parts, PALETTE, strict=False):
             figure.add_bar(
-                y=bars["method"],
+                y=bars["method"].map(head_name),
                 x=100 * bars[part] / total,
                 orientation="h",
                 name=part,
@@ -105,7 +106,7 @@ def shares(rows: pd.DataFrame, parts: list[str]) -> go.Figure:
                 col=column,
             )
         figure.add_scatter(
-            y=bars["method"],
+            y=bars["method"].map(head_name),
             x=[102] * len(bars),
             text=[_duration(t) + " *" * (not often) for t, often in zip(total, bars["repeats"], strict=True)],
             mode="text",
@@ -130,7 +131,7 @@ def _duration(seconds: float) -> str:
 def on_a_log_scale(table: pd.DataFrame, unit: str) -> go.Figure:
     """A row of dots per row of the table, a symbol per column, on a logarithmic axis; missing values have no dot."""
     figure = go.Figure()
-    flipped = table.iloc[::-1]
+    flipped = table.rename(index=head_name).iloc[::-1]
     for name in flipped.index:
         values = flipped.loc[name].dropna()
         figure.add_scatter(
@@ -241,14 +242,14 @@ def two_stages(rows: dict[int, pd.DataFrame]) -> go.Figure:
             figure.add_scatter(
                 x=1000 * line["seconds"],
                 y=line["kept"],
-                name=method,
+                name=name_of(method),
                 legendgroup=method,
                 showlegend=column == 1,
                 mode="lines+markers",
                 line={"color": look[method]["color"], "width": look[method]["width"]},
                 marker={"size": exact.map({True: 14, False: 8}), "symbol": shape},
                 customdata=line[["depth", "r1"]],
-                hovertemplate=f"{method}, %{{customdata[0]}}: %{{y:.1f}} % kept, R@1 %{{customdata[1]:.1f}}, "
+                hovertemplate=f"{name_of(method)}, %{{customdata[0]}}: %{{y:.1f}} % kept, R@1 %{{customdata[1]:.1f}}, "
                 "%{x:.3g} ms<extra></extra>",
                 row=1,
                 col=column,

@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from glscl.report.figures.common import MUTED, PALETTE, TEMPLATE
+from glscl.report.names import name_of
 
 TWIN_NAMES = {"colour": "colours exchanged", "order": "order exchanged", "shape": "shape changed",
               "motion": "motion changed"}  # fmt: skip
@@ -19,7 +20,7 @@ def recalls(rows: pd.DataFrame, lines: dict[str, float]) -> go.Figure:
     figure = go.Figure(
         go.Scatter(
             x=rows["value"],
-            y=rows["name"],
+            y=rows["name"].map(name_of),
             mode="markers",
             marker={"size": 11, "color": [PALETTE[0] if trained else MUTED for trained in rows["trained"]]},
             error_x={
@@ -32,7 +33,7 @@ def recalls(rows: pd.DataFrame, lines: dict[str, float]) -> go.Figure:
         )
     )
     for colour, (name, value) in zip([MUTED, *PALETTE[1:]], lines.items(), strict=False):
-        ends = [rows["name"].iloc[0], rows["name"].iloc[-1]]
+        ends = [name_of(rows["name"].iloc[0]), name_of(rows["name"].iloc[-1])]
         style = {"color": colour, "dash": "dash", "width": 2}
         figure.add_scatter(x=[value, value], y=ends, mode="lines", line=style, name=f"{name} {value:.1f}")
     figure.update_xaxes(title_text="text-to-video R@1, %", range=[-1, 102])
@@ -53,7 +54,7 @@ def twins(found: dict[str, dict[str, dict]]) -> go.Figure:
         figure.add_bar(
             x=names,
             y=value,
-            name=method,
+            name=name_of(method),
             marker_color=PALETTE[number % len(PALETTE)],
             error_y={"type": "data", "array": high - value, "arrayminus": value - low, "thickness": 1.5},
         )

@@ -20,6 +20,7 @@ OUTCOMES = {
     "rank_video": "rank, videos",
     "matched_minus_wrong": "own minus wrong cosine",
 }
+LEAST = {"rank_text": 0.5, "rank_video": 0.5, "matched_minus_wrong": 0.05}  # height of an axis: what is less is noise
 SHADE = "rgba(0, 114, 178, 0.10)"
 
 
@@ -121,8 +122,11 @@ def dose_response(rows: pd.DataFrame) -> go.Figure:
                     row=row,
                     col=column,
                 )
-    for row, title in enumerate(OUTCOMES.values(), 1):
-        figure.update_yaxes(title_text=title, row=row, col=1)
+    for row, (outcome, title) in enumerate(OUTCOMES.items(), 1):
+        middle, height = (rows[outcome].max() + rows[outcome].min()) / 2, rows[outcome].max() - rows[outcome].min()
+        span = 0.6 * LEAST.get(outcome, 0)
+        narrow = {"range": [middle - span, middle + span]} if height < LEAST.get(outcome, 0) else {}
+        figure.update_yaxes(title_text=title, row=row, col=1, **narrow)
     for column, knob in enumerate(knobs, 1):
         order = [f"{dose:g}" for dose in sorted(rows.loc[rows["knob"] == knob, "dose"].unique())]
         figure.update_xaxes(type="category", categoryorder="array", categoryarray=order, col=column)

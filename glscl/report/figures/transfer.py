@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from glscl.report.figures.common import PALETTE, TEMPLATE
+from glscl.report.names import name_of
 
 MAIN, UNTRAINED = "zero-shot", "untrained"
 CONTROLS = [("diamond-open", PALETTE[1]), ("diamond", PALETTE[1]), ("square-open", "#222")]  # of the starts in order
@@ -27,7 +28,7 @@ def recalls(rows: pd.DataFrame) -> go.Figure:
                 x=part["mean"],
                 y=[heads[head] for head in part["head"]],
                 error_x=_error(part, "mean") if start == MAIN else None,
-                customdata=part[["head", "low", "high"]],
+                customdata=part.assign(head=part["head"].map(name_of))[["head", "low", "high"]],
                 hovertemplate="%{customdata[0]}, " + start + ": %{x:.1f} % "
                 "[%{customdata[1]:.1f}, %{customdata[2]:.1f}]<extra></extra>",
                 name=start,
@@ -56,7 +57,7 @@ def gains(rows: pd.DataFrame) -> go.Figure:
                 x=part["difference"],
                 y=[heads[head] for head in part["head"]],
                 error_x=_error(part, "difference"),
-                customdata=part[["head", "low", "high"]],
+                customdata=part.assign(head=part["head"].map(name_of))[["head", "low", "high"]],
                 hovertemplate="%{customdata[0]}: %{x:+.1f} points "
                 "[%{customdata[1]:.1f}, %{customdata[2]:.1f}]<extra></extra>",
                 name="significant" if significant else "not significant",
@@ -76,7 +77,7 @@ def _panels(rows: pd.DataFrame) -> tuple[go.Figure, list[str], dict[str, int]]:
     heads = {head: -number for number, head in enumerate(names)}
     columns = max(1, len(targets))
     figure = make_subplots(1, columns, subplot_titles=targets, shared_yaxes=True, horizontal_spacing=0.03)
-    figure.update_yaxes(tickvals=list(heads.values()), ticktext=names, zeroline=False)
+    figure.update_yaxes(tickvals=list(heads.values()), ticktext=[name_of(name) for name in names], zeroline=False)
     figure.update_yaxes(range=[0.4 - max(1, len(heads)), 0.6])
     legend = {"yref": "container", "y": 0, "yanchor": "bottom"}
     height = 180 + 34 * len(heads)

@@ -5,6 +5,7 @@ from textwrap import fill
 import plotly.graph_objects as go
 
 from glscl.report.figures.common import MUTED, PALETTE, TEMPLATE
+from glscl.report.names import name_of
 
 LINES = {"bag": "bag of facts", "ordered": "every fact, in order"}
 
@@ -21,7 +22,7 @@ def worlds(found: dict[str, dict]) -> go.Figure:
         figure.add_bar(
             x=names,
             y=[row["mean"] for row in rows],
-            name=head,
+            name=name_of(head),
             marker_color=PALETTE[number % len(PALETTE)],
             error_y={
                 "type": "data",
