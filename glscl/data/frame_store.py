@@ -372,8 +372,9 @@ class FrameStore:
             self.sampling = Sampling(**settings)
             self.videos, self.hashes = table["video"].tolist(), table["sha256"].tolist()
             self._first = np.cumsum([0, *table["bytes"]])
-        except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{self.folder} holds a damaged frame store ({error}): {_AGAIN}") from error
+        except Exception as error:  # numpy alone has five classes of errors for a damaged head
+            told = " ".join(str(error).split())
+            raise ValueError(f"{self.folder} holds a damaged frame store ({told}): {_AGAIN}") from error
         wanted = (len(table), self.sampling.frames, self.sampling.offsets, 2), self._first[-1]
         if wanted != (self._places.shape, len(self._jpegs)):
             raise ValueError(
