@@ -163,7 +163,7 @@ class Checks:
         model.clip.logit_scale.requires_grad_(False)
         processes = Processes.of_launcher()
         optimizer = trainer._optimizer(model, settings, DEVICE)
-        run = trainer._Run(model, optimizer, data, settings, 0, processes, self.folder)
+        run = trainer._Run(model, optimizer, data, settings, 0, processes, self.folder, {})
         with recomputed(model.clip) if settings.checkpointing else nullcontext():
             return trainer._epoch(run, tqdm([batch] * steps, disable=True), 0, steps)
 
