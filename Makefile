@@ -16,16 +16,17 @@ ifneq ($(MOVED),)
 .PHONY: .venv/.installed
 endif
 
-# Every file that pip takes must have a hash of the lock. What torch needs of CUDA, gigabytes, is locked apart: torch's
-# CPU build does without.
+# Every file that pip takes must have a hash of a lock. torch's CPU build, with which all results were computed, is taken
+# where pip is told of a place that has it, else the build with CUDA from PyPI, which needs gigabytes more.
 LOCKED := .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
-.venv/.installed: requirements.lock requirements-cuda.lock pyproject.toml
+.venv/.installed: requirements.lock requirements-cpu.lock requirements-cuda.lock pyproject.toml
 	@test -z "$(MOVED)" || { echo "the environment in .venv was made in another folder and is made again"; rm .venv/bin/pip; }
 	@test -x .venv/bin/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		f"Python 3.11 or newer is needed, got {sys.version.split()[0]}; name one: make PYTHON=python3.11")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv
 	@echo "installing requirements.lock into .venv, some minutes"
+	@$(LOCKED) -r requirements-cpu.lock 2>/dev/null || true
 	@$(LOCKED) -r requirements.lock
 	@! .venv/bin/python -c 'import sys; from importlib.metadata import requires; \
 		sys.exit(not any(name.startswith("nvidia") for name in requires("torch") or []))' || $(LOCKED) -r requirements-cuda.lock
@@ -76,16 +77,12 @@ lowest: inputs  ## run the fast tests with the lowest versions that pyproject.to
 	@uv pip install --quiet --no-deps --python $(LOWEST)/bin/python -r $(LOWEST)/differ.txt
 	@$(LOWEST)/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
 
-# Hashes are those of all files of a release on PyPI, for every system, and of one more: torch's CPU build for Linux and
-# Python 3.11, with which all results here were computed.
-CPU_TORCH := torch==2.13.0
-CPU_TORCH_HASH := sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
-lock: .venv/.installed  ## pin anew what pyproject.toml asks for, with hashes; pins that still fit stay: UPGRADE=--upgrade
+# Hashes are those of all files of a release on PyPI, for every system. requirements-cpu.lock is written by hand.
+lock: .venv/.installed  ## pin anew what pyproject.toml asks for, with hashes; pins that still fit stay, or UPGRADE=--upgrade
 	@mkdir -p build
-	@sed '/$(CPU_TORCH_HASH)/d' requirements.lock requirements-cuda.lock > build/all.lock
+	@cat requirements.lock requirements-cuda.lock > build/all.lock
 	@echo setuptools | UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --quiet --universal --python-version 3.11.5 \
 		--generate-hashes --no-annotate --extra dev $(UPGRADE) --output-file build/all.lock pyproject.toml -
-	@sed -i 's/^$(CPU_TORCH) .*/&\n    --hash=$(CPU_TORCH_HASH) \\/' build/all.lock
 	@awk 'BEGIN {print "# What torch with CUDA needs besides requirements.lock, by the same `make lock`." > "build/cuda.lock"} \
 		/^[a-z]/ {cuda = /^(nvidia-|cuda-|triton=)/} {print > (cuda ? "build/cuda.lock" : "build/rest.lock")}' build/all.lock
 	@mv build/cuda.lock requirements-cuda.lock && mv build/rest.lock requirements.lock

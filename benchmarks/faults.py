@@ -8,6 +8,7 @@ bytes, refused where what fails says why in a sentence, and lost in any other ca
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -31,6 +32,7 @@ from benchmarks import small_study
 from glscl.files import write_text
 from glscl.study.progress import TIMES
 from glscl.training.runs import UNFINISHED
+from tests.clips import make_unfit
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reliability.md"
@@ -38,7 +40,7 @@ TABLE = re.compile(r"(?<=<!-- faults: made by `make faults` -->\n).*(?=<!-- end 
 SEED = 0
 MINUTES = 18  # after which no trial begins
 COPIES = 2  # of the project, which are disturbed at the same time
-PATIENCE = 300  # seconds that a stage, which takes some ten, may take before it counts as hanging
+PATIENCE = 600  # seconds that a stage, which takes some ten, may take before it counts as hanging
 ORPHANS = 20  # seconds within which what a kill left must have ended
 RUN = [sys.executable, "-m", "glscl.study.pipeline", "quick"]
 SURVIVED, REFUSED, LOST = "survived", "refused in a sentence", "lost"
@@ -105,14 +107,14 @@ class Project:
         process.printed = printed
         return process
 
-    def finish(self, process: subprocess.Popen) -> tuple[int, str]:
+    def finish(self, process: subprocess.Popen, patience: float = PATIENCE) -> tuple[int, str]:
         """Exit status and what was printed; a command that hangs is killed and says so."""
         try:
-            code, hung = process.wait(PATIENCE), ""
+            code, hung = process.wait(patience), ""
         except subprocess.TimeoutExpired:
             for one in self.processes():
                 one.kill()
-            code, hung = process.wait(), f"\nit hung for {PATIENCE} s"
+            code, hung = process.wait(), f"\nit hung for {patience} s"
         with process.printed as printed:
             printed.seek(0)
             return code, printed.read() + hung
@@ -323,8 +325,37 @@ def _at_once(project, kind: str, stage: str, command: list[str], seconds: float,
     return found._replace(outcome=LOST, said=unsaid[0]) if unsaid else found
 
 
+# --- odd files
+
+
+def odd_files(project: Project, generator: random.Random) -> list[Trial]:
+    """Index odd files beside a whole clip: each must be taken, or have a reason why not."""
+    videos, clip = project.folder / "odd", sorted((project.folder / "data/scenes/videos").iterdir())[0]
+    videos.mkdir()
+    for name in ("empty", "text", "sound"):
+        make_unfit(videos / f"{name}.mp4", name)
+    for name in ("another ending.avi", "no ending mp4.mp4.mp4", "line\nbreak.mp4", "e\N{COMBINING ACUTE ACCENT}.mp4"):
+        shutil.copy(clip, videos / name)
+    for number in range(4):
+        shutil.copy(clip, videos / f"damaged {number}.mp4")
+        damage(videos / f"damaged {number}.mp4", generator)
+    odd = [file.name for file in sorted(videos.iterdir())]
+    shutil.copy(clip, videos / "whole.mp4")
+    glscl = [sys.executable, "-m", "glscl.cli"]
+    code, said = project.finish(project.start(*glscl, "index", "odd", "--index", "index", "--model", "data/tiny-clip"))
+    told = json.loads(project.call(*glscl, "info", "index", "--json"))["files"] if code == 0 else []
+    reasons = {Path(entry["path"]).name: entry["reason"] for entry in told}
+    lost = code != 0 or reasons.get("whole.mp4") != ""
+    outcomes = [LOST if lost or name not in reasons else REFUSED if reasons[name] else SURVIVED for name in odd]
+    return [
+        Trial(ODD, name, outcome, said=said if outcome == LOST else "")
+        for name, outcome in zip(odd, outcomes, strict=True)
+    ]
+
+
 # --- the campaign
 
+ODD = "an odd file among videos"
 DAMAGED_RESUME, DAMAGED_RESULT = "damaged while unfinished", "damaged when finished"
 TWO_RUNS, TWO_BY_HAND = "two runs at once", "two stages at once, without DVC"
 OTHERS = {
@@ -361,7 +392,7 @@ def table(trials: list[Trial]) -> str:
     """Tried, survived, refused and lost by kind, as Markdown."""
     lines = ["| what was done | tried | survived | refused in a sentence | lost | processes lived on |"]
     lines += ["| --- " * 6 + "|"]
-    kinds = [kind for kind in (*KINDS, *OTHERS) if any(trial.kind == kind for trial in trials)]
+    kinds = [kind for kind in (*KINDS, *OTHERS, ODD) if any(trial.kind == kind for trial in trials)]
     for kind in [*kinds, "all"]:
         own = [trial for trial in trials if kind in ("all", trial.kind)]
         counts = [sum(trial.outcome == outcome for trial in own) for outcome in (SURVIVED, REFUSED, LOST)]
@@ -374,36 +405,43 @@ def campaign(folder: Path, seed: int, only: int | None = None) -> list[Trial]:
     """Run all trials of a seed, or one of them, in copies of the project in `folder`, and print each."""
     end = time.monotonic() + 60 * MINUTES
     whole = Project.write(folder / "whole", ROOT / "data")
-    whole.finish(whole.start(*RUN))  # it fails where it finds no committed results to compare with
+    whole.finish(whole.start(*RUN), 60 * MINUTES)  # it fails, as there are no committed results to compare with
     whole.commit()
     whole.call(*RUN)
     times = yaml.safe_load((whole.folder / TIMES).read_text())
-    plan = list(enumerate(planned(whole.stages(), random.Random(seed))))
-    plan = plan if only is None else [plan[only]]
-    copies, said, trials = SimpleQueue(), threading.Lock(), []
+    plan = planned(whole.stages(), random.Random(seed))
+    copies, alone, trials = SimpleQueue(), threading.Lock(), []
     for number in range(COPIES):
         copies.put(whole.copy(folder / str(number)))
 
-    def run(number: int, kind: str, stage: str) -> None:
+    def run(number: int) -> None:
         if time.monotonic() > end:
             return
-        project = copies.get()
+        project, (kind, stage) = copies.get(), plan[number]
         trial = disturb(project, kind, stage, times[stage] + 3, random.Random(f"{seed}/{number}"))
         if trial.outcome != SURVIVED:
             project = whole.copy(project.folder)
         copies.put(project)
-        with said:
+        with alone:
             trials.append(trial)
-            left = "; processes lived on" if trial.orphans else ""
-            print(f"{number} of {len(plan)}: {kind}, {stage}: {trial.outcome}{left}", flush=True)
-            if trial.said:
-                print("    " + trial.said[-3000:].replace("\n", "\n    "), flush=True)
+            print(f"{number} of {len(plan)}, {told(trial)}", flush=True)
 
     with ThreadPoolExecutor(COPIES) as pool:
-        list(pool.map(lambda one: run(one[0], *one[1]), plan))
+        list(pool.map(run, range(len(plan)) if only is None else [only]))
+    if only is not None:
+        return trials
     if len(trials) < len(plan):
         print(f"after {MINUTES} minutes {len(plan) - len(trials)} of {len(plan)} trials were left out")
-    return trials
+    odd = odd_files(whole, random.Random(seed))
+    print(*map(told, odd), sep="\n", flush=True)
+    return trials + odd
+
+
+def told(trial: Trial) -> str:
+    """A trial in a line, and what was printed where it was not survived."""
+    left = "; processes lived on" if trial.orphans else ""
+    line = f"{trial.kind}, {trial.stage!r}: {trial.outcome}{left}"
+    return "\n    ".join([line, *trial.said[-3000:].splitlines()])
 
 
 def main() -> int:

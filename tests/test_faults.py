@@ -3,17 +3,22 @@
 import random
 
 import pytest
+import yaml
 
 from benchmarks import faults
 from benchmarks.faults import LOST, REFUSED, SURVIVED, Project, Trial, sentence, table
 
-STAGE = "train@quick-features-facets-glscl"
+STAGE = "train@quick-features-facets-clip4clip_seqTransf"
 
 
 @pytest.fixture(scope="module")
 def project(bundled, tmp_path_factory):
     """The small project with one trained method."""
     project = Project.write(tmp_path_factory.mktemp("faults").resolve() / "project", bundled)
+    file = project.folder / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    params["profiles"]["quick"]["features"]["train"]["lr_new"] = 1e-3  # one rate, for time
+    file.write_text(yaml.safe_dump(params))
     for stage in ("code", "features@facets", STAGE):
         project.call(*project.repro(stage))
     return project

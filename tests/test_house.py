@@ -28,7 +28,7 @@ HOME = re.compile(r"(?<![\w.])/(?:home|Users|root|work|workspace|mnt|tmp)/[\w.-]
 def locked(file: str = "requirements.lock") -> dict[str, str]:
     """Pins of a lock, by canonical name; every entry must be an exact pin, with hashes."""
     text = re.sub(r"^#.*\n", "", (ROOT / file).read_text(), flags=re.MULTILINE)
-    pin = r"([\w.-]+)==([\w.]+)(?: ; [^\\\n]+)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
+    pin = r"([\w.-]+)==([\w.+]+)(?: ; [^\\\n]+)? \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)"
     pins = re.findall(pin, text)
     assert re.fullmatch(rf"(?:{pin})+", text), f"{file} has more than pins with hashes"
     return {canonicalize_name(name): version for name, version, _ in pins}
@@ -46,6 +46,7 @@ def test_what_torch_needs_of_cuda_is_locked_apart():
     apart = locked("requirements-cuda.lock")
     assert not apart.keys() & locked().keys()
     assert {name.partition("-")[0] for name in apart} == {"nvidia", "cuda", "triton"}
+    assert locked("requirements-cpu.lock") == {"torch": f"{locked()['torch']}+cpu"}
 
 
 def test_conda_takes_the_same_python_and_leaves_the_rest_to_make():
@@ -68,7 +69,7 @@ def test_hooks_run_the_locked_ruff():
 def test_an_environment_that_was_moved_is_made_again(tmp_path, made_in, again):
     environment = tmp_path / "here/.venv"
     (environment / "bin").mkdir(parents=True)
-    for name in ("Makefile", "requirements.lock", "requirements-cuda.lock", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*.lock"))):
         shutil.copy(ROOT / name, tmp_path / "here")
     for path in (environment / "bin/pip", environment / ".installed"):
         path.touch(0o755)
@@ -76,7 +77,7 @@ def test_an_environment_that_was_moved_is_made_again(tmp_path, made_in, again):
     (environment / "pyvenv.cfg").write_text(made)
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/.venv").symlink_to(environment)  # as a second checkout may share the first one's
-    for name in ("Makefile", "requirements.lock", "requirements-cuda.lock", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*.lock"))):
         shutil.copy(ROOT / name, tmp_path / "linked")
     os.utime(environment / ".installed", (2**31, 2**31))
     for folder in ("here", "linked"):

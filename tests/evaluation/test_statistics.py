@@ -10,9 +10,11 @@ from glscl.evaluation.statistics import (
     correct_family,
     equivalent,
     holm,
+    interval_at,
     mcnemar,
     mean_interval,
     median_interval,
+    not_above,
     paired_difference,
     seed_interval,
     standard_error,
@@ -222,6 +224,16 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]) == [1, 1]
     assert holm([]) == []
+
+
+def test_queries_of_one_group_have_no_interval_and_differ_from_nothing():
+    one, other, group = np.full((3, 2), 100.0), np.zeros((3, 2)), ["a", "a"]
+    found = paired_difference(one, other, group)
+    assert (found["difference"], found["p"], found["runs"]) == (100.0, 1.0, 3)
+    assert all(found[name] is None for name in ("low", "high", "detectable", "error", "freedom"))
+    assert interval_at(found, 0.1) == mean_interval(one, group) == median_interval(one, group) == (None, None)
+    assert not equivalent(found, 1_000.0)
+    assert not not_above(found)
 
 
 def test_what_does_not_fit_is_refused():

@@ -41,7 +41,7 @@ LAYERS = {"clip4clip_seqTransf": 2, "t_mass": 0, "t_mass_temporal": 2, "x_clip":
 REAL = [claim.key for claim in claims.CLAIMS if claim.real]
 SCORES = ("equal", "right", "wrong", "random")
 few = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
