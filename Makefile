@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Threads that spin while they wait slow each other down where other work runs, up to ten times.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: inputs help reproduce study dag experiments verify test test-pipeline lab report report-single readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
+.PHONY: inputs help reproduce study dag experiments verify test test-pipeline lab report report-single report-one readme lowest lock parity lint bundled-inputs bench faults gpu-check rehearse temperature hooks clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -61,6 +61,9 @@ report: .venv/.installed  ## judge the claims and build the report again, withou
 report-single: .venv/.installed  ## share one page: make report-single NOTEBOOK=work/notebooks/quick/X.ipynb
 	@test -n "$(NOTEBOOK)" || { echo "name a notebook: make report-single NOTEBOOK=work/notebooks/quick/X.ipynb"; exit 2; }
 	@python -m glscl.report.export single "$(NOTEBOOK)" "build/$(basename $(notdir $(NOTEBOOK))).html"
+
+report-one: .venv/.installed  ## share the whole report as one file: PROFILE=quick or full
+	@python -m glscl.report.export one reports/$(PROFILE) build/report-$(PROFILE).html
 
 readme: .venv/.installed  ## write README.md's results and docs/results.md anew from the full results
 	@python -m glscl.study.documents

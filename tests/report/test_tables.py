@@ -116,11 +116,25 @@ def test_a_condition_is_a_side_or_a_margin():
 def test_verdicts_of_another_run_stand_in_a_column_beside():
     claims = [CLAIM | {"claim": name} for name in ("a", "b")]
     page = tables.ledger_html(claims, run="quick", beside={"full": [CLAIM | {"claim": "b", "verdict": "supported"}]})
-    assert "<th>quick</th><th>full</th>" in page
+    assert '<th scope="col">quick</th><th scope="col">full</th>' in page
     first, _, second = page.split("<tbody>")[1].split("</tr>")[:3]
     assert 'data-run="full">\N{EN DASH}</td>' in first
     assert 'data-verdict="contradicted"' in second
     assert 'data-run="full"><span class="verdict" data-verdict="supported">' in second
+
+
+def test_a_ledger_can_show_the_verdicts_and_what_decides_alone():
+    page = tables.ledger_html([CLAIM], folded=False)
+    assert "<b>7.2 [7.04, 7.2]</b>; the claim holds above 8. <small><a" in page
+    assert "details" not in page
+    assert "change" not in page
+
+
+def test_rows_of_glscl_stand_out():
+    page = tables.results_html(
+        pd.DataFrame({"method": ["X-CLIP", "GLSCL", "glscl, exact", "glsclx"], "R@1": [1, 2, 3, 4]})
+    )
+    assert [row.startswith(' class="own"') for row in page.split("<tr")[2:]] == [False, True, True, False]
 
 
 def test_a_ledger_without_claims_is_an_empty_table():

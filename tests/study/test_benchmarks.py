@@ -174,11 +174,11 @@ def test_tables_and_figure_have_a_row_per_head(results, found):
     others = len(found["t_mass_minus"])
     assert others == 4  # mean, glscl, cross and zero-shot CLIP
     for table in (benchmarks.minus_table(found), benchmarks.seeds_table(found)):
-        assert table.count("<tr>") == 1 + others
-    assert benchmarks.over_clip_table(found).count("<tr>") == 1 + 5
-    assert benchmarks.results_table(results, found, "v2t").count("<tr>") == 1 + 6
-    assert benchmarks.processed_table(results, found).count("<tr>") == 1 + 2
-    assert benchmarks.cross_encoder_table(found).count("<tr>") == 1 + 1
+        assert table.count("<tr") == 1 + others
+    assert benchmarks.over_clip_table(found).count("<tr") == 1 + 5
+    assert benchmarks.results_table(results, found, "v2t").count("<tr") == 1 + 6
+    assert benchmarks.processed_table(results, found).count("<tr") == 1 + 2
+    assert benchmarks.cross_encoder_table(found).count("<tr") == 1 + 1
     assert len(benchmarks.minus_figure(found).data[0].y) == others
 
 

@@ -182,13 +182,13 @@ def test_nothing_trained_leaves_the_reference_rows(study):
 
 
 def test_tables_and_figure_show_what_was_found(found):
-    assert evaluation.results_table(found.table, "t2v").count("<tr>") == 1 + 8
+    assert evaluation.results_table(found.table, "t2v").count("<tr") == 1 + 8
     assert "one caption" in evaluation.results_table(found.table, "t2v", "test_multi")
-    assert evaluation.gain_table(found).count("<tr>") == 1 + 3
-    assert evaluation.epochs_table(found.table).count("<tr>") == 1 + 2
-    assert evaluation.post_processing_table(found.table).count("<tr>") == 1 + 3 + 1
-    assert evaluation.re_ranking_table(found).count("<tr>") == 1 + 1
-    assert evaluation.half_precision_table(found).count("<tr>") == 1 + 4
+    assert evaluation.gain_table(found).count("<tr") == 1 + 3
+    assert evaluation.epochs_table(found.table).count("<tr") == 1 + 2
+    assert evaluation.post_processing_table(found.table).count("<tr") == 1 + 3 + 1
+    assert evaluation.re_ranking_table(found).count("<tr") == 1 + 1
+    assert evaluation.half_precision_table(found).count("<tr") == 1 + 4
     assert list(evaluation.gain_figure(found).data[0].y) == ["cross", "t_mass", "mean"]
 
 

@@ -193,7 +193,7 @@ def test_features_have_no_clips_and_no_new_sentences(project):
     assert f"that shares most words with it, {text!r}." in remark
     assert explore_models.NO_CLIPS in remark
     assert "<video" not in galleries[1]
-    assert galleries[1].count("<tr>") == 5
+    assert galleries[1].count("<tr") == 5
     assert galleries[0] == opened.gallery("mean", 0, 5, 4)
     assert opened.strip(opened.queries["video"][5]) == ""
 

@@ -35,7 +35,7 @@ def test_what_was_measured_names_the_machine(learning):
     assert measured["data_wait_share"] == pytest.approx(0.1)
     assert measured["hardware"]
     assert measured["commit"]
-    assert "On this machine training took 2.0 minutes" in learning.clock_answer()
+    assert "On this machine the slowest of 2 seeds trained for 1.0 minutes" in learning.clock_answer()
     assert "10 % of the time" in learning.clock_answer()
 
 

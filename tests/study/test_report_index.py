@@ -1,6 +1,7 @@
 """The index of a report: its profile, the full results beside it, and the notebooks that it shows."""
 
 import json
+import re
 import shutil
 from contextlib import nullcontext
 
@@ -22,9 +23,10 @@ def project(tmp_path, monkeypatch):
     made_up.write_profile(tmp_path, "full")
     shutil.copy(ROOT / "data.dvc", tmp_path / "data.dvc")
     monkeypatch.chdir(tmp_path)
+    ran = v4.new_code_cell("1", execution_count=1)
     for path in report_index.executed(quick()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {path.stem}\n\nWhy?")]), path)
+        nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell(f"# {path.stem}\n\nWhy?"), ran]), path)
     return tmp_path
 
 
@@ -63,10 +65,9 @@ def test_every_notebook_but_its_own_has_a_page(project):
 def test_a_quick_report_shows_the_full_results_beside_its_own(project):
     page = report_index.write_report(quick()).read_text()
     assert "Profile quick: scenes, 1,000 texts and 500 videos, 2 seeds. The committed results" in page
-    assert page.count("1,000 texts") == 1
-    assert page.count('class="drawing"') == 2 * 2 + 5  # two profiles, wide and narrow, and five cards
+    assert page.count('class="drawing"') == 2 * 2 * 2 + 5  # two pictures of two profiles, wide and narrow; five cards
     assert page.count('<span class="run-name">full</span> The losses answer.') == 1
-    assert "<th>full (decides)</th><th>quick</th>" in page
+    assert '<th scope="col">full (decides)</th><th scope="col">quick</th>' in page
     assert "In full all are supported." in page
     assert 'data-verdict="contradicted"' in page
     assert 'data-verdict="supported"' in page
@@ -78,7 +79,16 @@ def test_a_full_report_stands_alone(project):
     page = report_index.write_report(Study.read("full")).read_text()
     assert "Profile full: scenes" in page
     assert "quick" not in page
-    assert page.count('class="drawing"') == 2 + 5
+    assert page.count('class="drawing"') == 2 * 2 + 5
+    assert page.index('class="drawing"') < page.index("The five questions")
+
+
+def test_the_main_table_has_the_highest_recall_first_and_marks_glscl(project):
+    table = re.search(r"<table class=.results.*?</table>", report_index.write_report(quick()).read_text(), re.DOTALL)[0]
+    methods = re.findall(r'<tr( class="own")?><td class="text">(.*?)</td>', table)
+    ranked = sorted(made_up.R1, key=made_up.R1.get, reverse=True)
+    assert [name for _, name in methods] == [report_index.NAMES.get(name, name) for name in ranked]
+    assert [name for marked, name in methods if marked] == ["GLSCL"]
 
 
 def test_without_training_there_is_no_picture(project):
@@ -121,4 +131,4 @@ def test_the_index_reads_well_on_a_desktop_and_on_a_phone(project):
             shown = browser.run(
                 "[...document.querySelectorAll('.pictures svg')].filter(s => s.checkVisibility()).length"
             )
-            assert shown == 2  # of each profile the picture that fits
+            assert shown == 4  # of each profile the pictures that fit
