@@ -1,9 +1,12 @@
 """The numbers and tables that DVC shows of a profile: few, read from results, and the committed ones current."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
+from dvc.cli import main as dvc
+from dvc.repo import Repo
 
 from glscl.study import summary
 from glscl.study.answers import Study
@@ -35,6 +38,21 @@ def test_the_committed_summary_is_that_of_the_committed_results(profile, tmp_pat
     for name in names:
         committed = ROOT / "results/summary" / profile / name
         assert (made / name).read_text() == committed.read_text(), f"run make report PROFILE={profile}"
+
+
+@pytest.mark.slow
+def test_dvc_shows_them_alone_and_draws_them_without_a_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with Repo(str(ROOT)) as repo:
+        shown = repo.metrics.show()[""]["data"]
+    assert {path: len(leaves(found["data"])) for path, found in shown.items()} == {
+        "results/summary/quick/metrics.json": 12,
+        "results/summary/full/metrics.json": 12,
+    }
+    assert dvc(["plots", "show", "-q", "-o", str(tmp_path / "plots")]) == 0
+    page = (tmp_path / "plots/index.html").read_text()
+    assert page.count("vegaEmbed('#results_summary_") == 4, "two figures per profile"
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)", page)
 
 
 def test_twelve_numbers_say_where_glscl_stands():
