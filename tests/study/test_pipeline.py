@@ -80,7 +80,7 @@ def whole(tmp_path, monkeypatch):
     params = load_params(ROOT)
     for world in ("features", "videos"):
         params["profiles"]["quick"][world]["methods"] = ["glscl"]
-    params["recipes"] = dict.fromkeys(params["recipes"], {})  # DVC reads the file once per stage
+    params["recipes"] = {name: {} for name in params["recipes"]}  # DVC reads the file once per stage
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     for name in ("data/scenes/a", "data/tiny-clip/a", "glscl/a", "notebooks/a", "results/published.csv"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
