@@ -9,7 +9,7 @@ NAMES = {"float32": "all videos, float32", "codes": "all videos, by codes"}
 
 
 def recall_over_time(rows: pd.DataFrame) -> go.Figure:
-    """Recall of the ten best videos against the milliseconds of a search.
+    """Recall of the ten best videos against the milliseconds that a search takes of all processors.
 
     rows: columns way (a number of candidates, or a name in `NAMES`), seconds and recall (0 to 1).
     """
@@ -34,6 +34,6 @@ def recall_over_time(rows: pd.DataFrame) -> go.Figure:
             marker={"size": 14, "symbol": "star", "color": colour},
             hovertemplate=f"{NAMES[row.way]}: %{{x:.3g}} ms<extra></extra>",
         )
-    figure.update_xaxes(type="log", title_text="milliseconds of a search")
+    figure.update_xaxes(type="log", title_text="milliseconds of processors, per search")
     figure.update_yaxes(title_text="ten best videos found, %")
     return figure.update_layout(template=TEMPLATE, height=420, margin_t=56)
