@@ -213,8 +213,8 @@ def _details(found: dict, members: list[str], subject: str) -> list[str]:
     for name, one in crosses.items():
         if not one["learned"]:
             said.append(
-                f"{name_of(name)} did not train: R@1 is {one['R@1']:.1f}, that of its first stage {one['first_R@1']:.1f}, "
-                f"of a random order of its {one['depth']} candidates {one['random']:.1f}."
+                f"{name_of(name)} did not train: R@1 is {one['R@1']:.1f}, that of its first stage "
+                f"{one['first_R@1']:.1f}, of a random order of its {one['depth']} candidates {one['random']:.1f}."
             )
     above, below, equal = verdict_counts([one["mAP@10"] for one in minus.values()])
     said.append(
