@@ -105,14 +105,14 @@ def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int) -> dict:
 
     Returns medians over the texts, of the seconds that passed (`seconds`) and of those that all threads computed
     (`cpu_seconds`), which other work on the machine changes less; what exact search had to score, and of each number of
-    candidates the recall of the K best. `WHOLE` says what brute force reads.
+    candidates the recall of the K best. `same`: whether brute force found the same, where it read all.
     """
     process = psutil.Process()
     before = process.memory_info().rss
     with TemporaryDirectory() as folder:
         gallery = Gallery(head, source, count, Path(folder))
         held = process.memory_info().rss - before
-        read = [n for n in gallery.parts if n * ROWS < (WHOLE if count > WHOLE else count)]
+        read = [n for n in gallery.parts if n * ROWS < WHOLE]
         plain = [gallery.videos(n, torch.arange(len(gallery.parts[n].rows))) for n in read]
         scale = count / sum(len(part.mask) for part in plain)
         ways = {
