@@ -98,7 +98,7 @@ def ledger_html(claims: list[dict], run: str = "verdict", beside: dict | None = 
         ]
         cells.append(f"<td>{_deciding_html(claim)}</td>")
         if folded:
-            cells.append(f"<td>{turning(claim) or DASH}</td>")
+            cells.append(f'<td class="turning">{turning(claim) or DASH}</td>')
         rows.append(f'<tr class="decided">{"".join(cells)}</tr>')
         if folded:
             rows.append(f'<tr class="beside"><td colspan="{len(heads)}">{_beside_html(claim)}</td></tr>')

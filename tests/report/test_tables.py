@@ -91,7 +91,7 @@ def test_the_ledger_says_verdict_what_decides_and_what_stands_beside():
     page = tables.ledger_html([CLAIM])
     assert '<span class="verdict" data-verdict="contradicted">contradicted</span>' in page
     assert "<b>7.2 [7.04, 7.2]</b>; the claim holds above 8. <small><a" in page
-    assert "<td>7.2</td></tr>" in page
+    assert '<td class="turning">7.2</td></tr>' in page
     assert "Test, scope, published (1), measured here (2)" in page
     published, measured = page.split("<ul>")[1:]
     assert published.count("<li>") == 1
@@ -103,7 +103,7 @@ def test_the_ledger_says_verdict_what_decides_and_what_stands_beside():
 
 def test_a_claim_that_nothing_decides_has_dashes():
     page = tables.ledger_html([CLAIM | {"evidence": [], "changes_at": [], "verdict": "not decided here"}])
-    assert page.count("<td>\N{EN DASH}</td>") == 2
+    assert page.count(">\N{EN DASH}</td>") == 2
     assert tables.deciding(CLAIM | {"evidence": [FINDING]}) is None
 
 

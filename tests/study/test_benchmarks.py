@@ -187,7 +187,7 @@ def test_published_rows_are_listed_and_only_unmarked_ones_are_bold(results):
     assert benchmarks.named("msvd")[-1] == "MSVD"
     shown = benchmarks.published_tables(results.papers, ["Charades-STA", "MSR-VTT-1kA"])
     assert "Charades-STA: no published row" in shown
-    rows_ = shown.split("<tr>")[2:]
+    rows_ = shown.split("<tr")[2:]
     assert any("<b>" in row for row in rows_)
     assert not any("<b>" in row and ">yes<" in row for row in rows_)
 
