@@ -106,7 +106,7 @@ def test_results_come_first_and_facts_and_logs_last(notebook, tmp_path):
     main = page[page.index("<main>") :]
     parts = ["<h1>", "They differ", "<strong>Reads", "Kept: 0.003.", "Plotly.newPlot", "<table", "commit", EPOCH]
     assert [main.index(part) for part in parts] == sorted(main.index(part) for part in parts)
-    assert '<details class="log"><summary>Log, 1 lines</summary>' in main
+    assert '<details class="log"><summary>Log of training, 1 line</summary>' in main
 
 
 def test_a_notebook_that_was_not_executed_is_refused(notebook, tmp_path, capsys):
