@@ -29,8 +29,9 @@ def name_of(method: str) -> str:
 
 
 def head_name(head: str) -> str:
-    """The name of a head, whatever method it is part of."""
-    return HEADS.get(head) or name_of(head)
+    """The name of a head, whatever method it is part of; a remark after a comma stays."""
+    head, comma, remark = head.partition(",")
+    return (HEADS.get(head) or name_of(head)) + comma + remark
 
 
 def named(table: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ None of it decides. Functions have the names of the rules in `glscl.study.rules`
 
 import pandas as pd
 
+from glscl.report.names import head_name, name_of
 from glscl.study.costs import ENCODER, SHORT, per_pair, shown_galleries
 from glscl.study.evidence import PUBLISHED, TIME, Evidence, Finding, own_ablations
 from glscl.study.published import FIVE, TEST_VIDEOS, comparable, own_tables
@@ -27,7 +28,7 @@ def pretraining_leads(evidence: Evidence) -> list[Finding]:
     for corpus, gains in _over_control(evidence):
         if gains:
             name = max(gains, key=lambda one: gains[one]["difference"])
-            text = f"{corpus}: R@1 of the best head over CLIP, {name}, minus its control; all heads have CLIP"
+            text = f"{corpus}: R@1 of the best head over CLIP, {name_of(name)}, minus its control; all heads have CLIP"
             found.append(_measured(text, gains[name], "metrics.over_control"))
     return found
 
@@ -47,7 +48,7 @@ def two_paradigms(evidence: Evidence) -> list[Finding]:
     kinds = {"one inner product per pair": common, "work on words or frames per pair": len(work) - common}
     found = [Finding(f"heads of this study with {kind}", count, "costs.heads") for kind, count in kinds.items()]
     return found + [
-        _measured(f"{corpus}: R@1 of {name} minus that of untrained CLIP", gains[name], "metrics.over_control")
+        _measured(f"{corpus}: R@1 of {name_of(name)} minus that of untrained CLIP", gains[name], "metrics.over_control")
         for corpus, gains in _over_control(evidence)
         for name in (COMMON_SPACE, INTERACTING)
         if name in gains
@@ -60,15 +61,17 @@ def rivals_are_expensive(evidence: Evidence) -> list[Finding]:
     work, released = per_pair(evidence.costs), per_pair(evidence.costs, "released")
     for head in cost_rivals(evidence):
         for gallery in shown_galleries(evidence.costs["galleries"]):
-            text = f"{head}: work of a search of {gallery:,} videos over that of CLIP's text encoder, times"
+            text = f"{head_name(head)}: work of a search of {gallery:,} videos over that of CLIP's text encoder, times"
             found.append(Finding(text, gallery * work[head] / encoder, "costs.search"))
-    text = "x_pool: work per pair as released over an exact form with the same scores, times"
+    text = "X-Pool: work per pair as released over an exact form with the same scores, times"
     return [*found, Finding(text, released["x_pool"] / work["x_pool"], "costs.heads")]
 
 
 def _published_costs(evidence: Evidence) -> list[Finding]:
     return [
-        Finding(f"{head} over GLSCL: the paper's cost of a pair, times", times, "costs.published", kind=PUBLISHED)
+        Finding(
+            f"{head_name(head)} over GLSCL: the paper's cost of a pair, times", times, "costs.published", kind=PUBLISHED
+        )
         for head in cost_rivals(evidence)
         for times in [evidence.costs["published"][head] / evidence.costs["published"]["glscl"]]
     ]
@@ -81,11 +84,11 @@ def searches_timed(evidence: Evidence) -> list[Finding]:
     for head in cost_rivals(evidence):
         queries = {row["gallery"]: row for row in measured["heads"][head][SHORT]["queries"]}
         for gallery in shown_galleries(queries):
-            text = f"{head}: time of a search of {gallery:,} videos over that of CLIP's text encoder, times"
+            text = f"{head_name(head)}: time of a search of {gallery:,} videos over that of CLIP's text encoder, times"
             text += "" if queries[gallery]["repeats"] else " (extrapolated)"
             found.append(Finding(text, queries[gallery]["seconds"] / encoder, "costs.queries", kind=TIME))
     ways = {way: one["seconds"] for way, one in measured["whole_matrix"].items()}
-    text = "x_pool: time of the released computation over an exact one with the same scores, times"
+    text = "X-Pool: time of the released computation over an exact one with the same scores, times"
     wasted = ways["x_pool, as released"] / ways["x_pool, exact"]
     return [*found, Finding(text, wasted, "costs.whole_matrix", kind=TIME)]
 
@@ -216,15 +219,15 @@ def faster_as_claimed(evidence: Evidence) -> list[Finding]:
 def x_clip_timed(evidence: Evidence) -> list[Finding]:
     """Time of X-CLIP over GLSCL's: a search, and a query end to end."""
     rival = evidence.measured_costs["over_glscl"]["x_clip"]
-    return _times("X-CLIP", rival, shown_galleries(rival["end_to_end"]))
+    return _times("x_clip", rival, shown_galleries(rival["end_to_end"]))
 
 
 def _times(head: str, rival: dict, galleries: list[int]) -> list[Finding]:
     search = rival["search"]
-    text = f"{head} over GLSCL: time of a search of {search['gallery']:,} videos, times"
+    text = f"{head_name(head)} over GLSCL: time of a search of {search['gallery']:,} videos, times"
     found = [Finding(text, search["ratio"], "costs.over_glscl", search["low"], search["high"], TIME)]
     for gallery in galleries:
-        text = f"{head} over GLSCL: time of a query against {gallery:,} videos, end to end, times"
+        text = f"{head_name(head)} over GLSCL: time of a query against {gallery:,} videos, end to end, times"
         text += " (extrapolated)" if gallery in rival["extrapolated"] else ""
         found.append(Finding(text, rival["end_to_end"][str(gallery)], "costs.over_glscl", kind=TIME))
     return found
@@ -236,15 +239,15 @@ def cheaper_than_rivals(evidence: Evidence) -> list[Finding]:
     for head in cost_rivals(evidence):
         rival = evidence.costs["over_glscl"][head]
         gallery, *_ = shown_galleries(rival["end_to_end"])
-        text = f"{head} over GLSCL: work per pair, and so of a search, times"
+        text = f"{head_name(head)} over GLSCL: work per pair, and so of a search, times"
         found.append(Finding(text, rival["macs"]["pair"], "costs.over_glscl"))
-        text = f"{head} over GLSCL: work of a query against {gallery:,} videos, end to end, times"
+        text = f"{head_name(head)} over GLSCL: work of a query against {gallery:,} videos, end to end, times"
         found.append(Finding(text, rival["end_to_end"][str(gallery)], "costs.over_glscl"))
     for corpus, result in evidence.of("convergence"):
         work = {name: of["macs_to_goal"] for name, of in result["heads"].items() if name not in evidence.failed(corpus)}
         work = {name: interval["mean"] for name, interval in work.items() if interval and interval["mean"]}
         for name in sorted(work.keys() - {"glscl"}) if "glscl" in work else []:
-            text = f"{corpus}: {name} over GLSCL: work of training to the common R@1, times"
+            text = f"{corpus}: {name_of(name)} over GLSCL: work of training to the common R@1, times"
             found.append(Finding(text, work[name] / work["glscl"], "convergence.macs_to_goal"))
     return found
 

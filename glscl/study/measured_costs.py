@@ -331,7 +331,7 @@ def matrix_table(measured: dict) -> pd.DataFrame:
     once = ways[SINGLE]["seconds"]
     for way in matrix_chart(measured).index:
         decodes = significant(once) if way in ("glscl, exact", "glscl, concepts decoded once") else None
-        row = {"way": way, "seconds": _edged(ways[way]), "decoding every item once": decodes}
+        row = {"way": head_name(way), "seconds": _edged(ways[way]), "decoding every item once": decodes}
         exact = ways[f"{way.partition(',')[0]}, exact"]["seconds"]
         rows.append(row | {"times the exact way": significant(ways[way]["seconds"] / exact)})
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ computation, on a real benchmark where one was measured, else on the first corpu
 """
 
 from glscl.evaluation.statistics import LEVEL, interval_at, seed_interval
+from glscl.report.names import head_name, name_of
 from glscl.study.costs import BENCHMARK_SIZE, ENCODER, per_pair
 from glscl.study.evidence import ABOVE, BELOW, WITHIN, Evidence, Finding
 from glscl.study.published import comparable
@@ -50,7 +51,8 @@ def two_paradigms(evidence: Evidence) -> Finding | None:
         gains = {name: gain for name, gain in result["over_control"].items() if name in heads}
         if len(gains) == 2:
             name, gain = min(gains.items(), key=lambda one: one[1]["difference"])
-            text = f"{corpus}: R@1 minus that of untrained CLIP, of {COMMON_SPACE} and {INTERACTING} the lower ({name})"
+            both = " and ".join(map(name_of, (COMMON_SPACE, INTERACTING)))
+            text = f"{corpus}: R@1 minus that of untrained CLIP, of {both} the lower ({name_of(name)})"
             return _decides(text, gain, "metrics.over_control", EFFECTIVE, ABOVE)
     return None
 
@@ -139,7 +141,7 @@ def _against_the_strongest(evidence: Evidence, threshold: float, direction: str)
         if rival := strongest_rival(evidence, corpus):
             name, gain, rivals = rival
             low, high = interval_at(gain, 2 * LEVEL if direction == WITHIN else LEVEL / rivals)
-            text = f"{corpus}: R@1 of GLSCL minus its strongest rival, {name}"
+            text = f"{corpus}: R@1 of GLSCL minus its strongest rival, {name_of(name)}"
             found.append(_decides(text, gain | {"low": low, "high": high}, "metrics.glscl_minus", threshold, direction))
     return min(filter(None, found), key=lambda one: one.value, default=None)
 
@@ -170,5 +172,5 @@ def cheaper_than_rivals(evidence: Evidence) -> Finding:
     """Work of a pair over GLSCL's, of the cheapest rival in the paper's cost column."""
     work = {head: evidence.costs["over_glscl"][head]["macs"]["pair"] for head in cost_rivals(evidence)}
     head = min(work, key=work.__getitem__)
-    text = f"work per pair of the cheapest of {len(work)} rivals, {head}, over GLSCL's, times"
+    text = f"work per pair of the cheapest of {len(work)} rivals, {head_name(head)}, over GLSCL's, times"
     return Finding(text, work[head], "costs.over_glscl", threshold=1, direction=ABOVE)

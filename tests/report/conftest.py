@@ -17,7 +17,7 @@ from glscl.report.page import facts_table
 from tests.clips import grey, write_clip
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-METHODS = [f"method_{number}" for number in range(11)] + ["glscl"]
+METHODS = [f"method_{number}" for number in range(11)] + ["GLSCL"]
 COLUMNS = ["R@1", "R@5", "R@10", "R@50", "MdR", "MnR", "mAP@10", "the last column"]
 EPOCH = "x_clip, seed 0, epoch 1 of 2: loss 2.508, validation R@1 33.6, 158 texts/s, 0% of the time waiting for data"
 BAR = "UserWarning: look\n\r 0%|   | 0/3\r100%|###| 3/3 [00:01]\n"
@@ -43,7 +43,7 @@ def wide() -> go.Figure:
 
 def main_table() -> str:
     """Twelve methods with eight columns of numbers and intervals."""
-    cells = {"method": METHODS}
+    cells = {"method": [*METHODS[:-1], "glscl"]}
     for column in COLUMNS:
         cells[column] = [f"{10 + row}.5 [{9 + row}.1, {11 + row}.9]" for row in range(len(METHODS))]
     return tables.results_html(pd.DataFrame(cells), "Twelve methods.")

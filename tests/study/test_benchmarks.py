@@ -23,9 +23,10 @@ STRENGTHS = {"mean": 1.5, "t_mass": 2.5, "t_mass_temporal": 2.5, "glscl": 2.5, Z
 
 
 class Texts:
-    """As many texts as videos, as `rows` reads a split."""
+    """As many texts as videos, as `rows` and `rank_table` read a split."""
 
-    videos = range(QUERIES)
+    videos = tuple(f"v{i}" for i in range(QUERIES))
+    captions = pd.DataFrame({"caption_id": range(QUERIES)})
 
     def __len__(self):
         return QUERIES
@@ -66,9 +67,9 @@ def made_up(strengths=STRENGTHS, learned: bool | None = False, methods=None) -> 
         SEEDS,
         table,
         every[every["post_processing"] == "none"],
-        rank_table(runs),
+        rank_table(runs, {"test": Texts()}),
         metrics,
-        pd.DataFrame({"video": [f"v{i}" for i in range(QUERIES)], "split": "test"}),
+        pd.DataFrame({"video": Texts.videos, "split": "test"}),
         published(ROOT / "results/published.csv"),
     )
 
@@ -117,7 +118,7 @@ def test_a_cross_encoder_that_learned_is_compared():
     found = compare(made_up(learned=True))
     assert "cross-encoder." in found["answer"]
     assert "did not train" not in found["answer"]
-    assert any("t_mass minus cross:" in sentence for sentence in found["details"])
+    assert any("T-MASS, as published minus cross:" in sentence for sentence in found["details"])
 
 
 def test_the_leak_is_a_detail_and_the_corpus_is_called_no_benchmark(found):

@@ -227,7 +227,7 @@ def test_methods_that_did_not_train_enter_nothing(evidence):
     metrics(evidence)["did_not_train"] = ["x_clip"]
     assert judge("two_paradigms", evidence)["verdict"] == "not decided here"
     found = judge("best_on_five_benchmarks", evidence)["evidence"][0]
-    assert "strongest rival, clip4clip_seqTransf" in found["text"]
+    assert "strongest rival, CLIP4Clip" in found["text"]
     metrics(evidence)["did_not_train"] = ["glscl"]
     for key in ("queries_capture_concepts", "consistency_aligns", "best_on_five_benchmarks"):
         assert judge(key, evidence)["verdict"] == "not decided here"

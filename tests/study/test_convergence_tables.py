@@ -58,7 +58,7 @@ def said(rates=None, **heads):
 def test_the_answer_tells_start_asymptote_and_rate_apart(rate, verdict):
     answer = tables.answer(said({"x_clip": rate}, a=head(), x_clip=head(35.0, 80.0, 18.0), glscl=head()))
     assert answer == (
-        f"On made, GLSCL closes half of its R@1 gap (10.0 to 70.0) in 30 steps, x_clip (35.0 to 80.0) in 18: {verdict}."
+        f"On made, GLSCL closes half of its R@1 gap (10.0 to 70.0) in 30 steps, X-CLIP (35.0 to 80.0) in 18: {verdict}."
     )
     assert len(answer.split()) <= 25
 
@@ -70,7 +70,7 @@ def test_without_x_clip_the_first_head_is_the_rival():
 def test_without_an_asymptote_the_answer_says_so():
     answer = tables.answer(said(x_clip=head(35.0, None), glscl=head()))
     assert answer == (
-        "On made, no asymptote was fitted for every seed: GLSCL goes from R@1 10.0 to 60.0 in 160 steps, x_clip from "
+        "On made, no asymptote was fitted for every seed: GLSCL goes from R@1 10.0 to 60.0 in 160 steps, X-CLIP from "
         "35.0 to 60.0."
     )
     assert len(answer.split()) <= 25

@@ -80,9 +80,9 @@ def test_the_results_page_has_all_rows_answers_and_verdicts(project):
         assert f"{sentence}" in text
     for heading in ("Text to video, split `test`", "Video to text, split `test`", "Post-processing", "Other epochs"):
         assert f"### {heading}" in text
-    assert "| x_clip | yes | -9.0 [-10.0, -8.0] |" in text
-    assert "| x_pool | no | -1.0 [-2.0, 0.0] |" in text
-    assert "| cross_encoder_temporal | 9.14 billion |" in text
+    assert "| X-CLIP | yes | -9.0 [-10.0, -8.0] |" in text
+    assert "| X-Pool, as published | no | -1.0 [-2.0, 0.0] |" in text
+    assert "| cross-encoder | 9.14 billion |" in text
     assert text.count("| supported |") == len(made_up.ledger()["claims"])
     assert "| supported | 2 [1, 3] | above 0 | 1 |" in text
     assert "| decides | measured here | R@1 | 2 [1, 3] | 09_losses, " in text

@@ -10,6 +10,7 @@ from scipy import stats
 
 from glscl.files import write_json
 from glscl.report.figures import costs as figures
+from glscl.report.names import head_name
 from glscl.study import measured_costs as measured
 from glscl.study.costs import HEADS
 from glscl.study.restarts import BATCH, MATRIX, Plan
@@ -126,22 +127,22 @@ def test_tables_are_the_same_from_files(counted, found, tmp_path):
     for table in (measured.head_table, measured.comparison_table):
         of_memory, of_file = (table(counted, one).set_index("head").sort_index() for one in (found, again))
         pd.testing.assert_frame_equal(of_memory, of_file)
-    assert list(measured.throughput_table(again, "short")["head"]) == sorted(HEADS)
+    assert list(measured.throughput_table(again, "short")["head"]) == list(map(head_name, sorted(HEADS)))
     ways = measured.matrix_table(again).set_index("way")
-    assert ways.at["glscl, exact", "times the exact way"] == "1"
-    assert "glscl, decoding every item once" not in ways.index
+    assert ways.at["GLSCL, exact", "times the exact way"] == "1"
+    assert "GLSCL, decoding every item once" not in ways.index
     assert "12 frames" in measured.clip_indexing(again)
 
 
 def test_a_head_has_storage_rates_and_stars(counted, found):
     table = measured.head_table(counted, found).set_index("head")
-    assert table.at["mean_pooling", "GB per million videos"] == "0.192"  # 48 numbers of 4 bytes
-    assert table.at["glscl", "query of 20,000, ms"].split()[0].endswith("*")
-    assert "*" not in table.at["glscl", "query of 1,000, ms"]
+    assert table.at["mean pooling", "GB per million videos"] == "0.192"  # 48 numbers of 4 bytes
+    assert table.at["GLSCL", "query of 20,000, ms"].split()[0].endswith("*")
+    assert "*" not in table.at["GLSCL", "query of 1,000, ms"]
     assert set(table["GPU"]) == {measured.NO_GPU}
-    rate = float(table.at["glscl", "queries/s, one by one"].split()[0])
+    rate = float(table.at["GLSCL", "queries/s, one by one"].split()[0])
     assert rate == pytest.approx(1 / (0.051 * 6 ** (1 / 3)), rel=0.01)
-    assert float(table.at["glscl", "minutes to index a million"].split()[0].replace(",", "")) == pytest.approx(
+    assert float(table.at["GLSCL", "minutes to index a million"].split()[0].replace(",", "")) == pytest.approx(
         1e6 * 0.02 * 6 ** (1 / 3) / 60, rel=0.01
     )
 

@@ -8,6 +8,7 @@ import pytest
 from glscl.evaluation.results import Run
 from glscl.evaluation.statistics import mean_interval
 from glscl.report.figures.transfer import gains, recalls
+from glscl.report.names import name_of
 from glscl.study import transfer_results
 from glscl.study.transfer import STARTS, UNTRAINED, Evaluated
 from glscl.study.transfer_results import LEAST_GAIN, Hits, answer, results_of, share_values, sign
@@ -123,10 +124,13 @@ def test_the_answer_counts_what_survives_and_names_negative_transfer():
         "Zero-shot heads above untrained CLIP: look 2, length 2 of 3; negative transfer: look, length; "
         "GLSCL against attention: 3 better, 1 worse."
     )
-    assert "look, negative transfer, significantly below untrained CLIP: x_clip." in results["details"]
-    assert "length, zero-shot: GLSCL finds significantly more than x_clip, and less than x_pool." in results["details"]
+    assert "look, negative transfer, significantly below untrained CLIP: X-CLIP." in results["details"]
     assert (
-        "look, zero-shot: GLSCL keeps of its in-domain R@1 significantly more than x_clip, x_pool."
+        "length, zero-shot: GLSCL finds significantly more than X-CLIP, and less than X-Pool, as published."
+        in results["details"]
+    )
+    assert (
+        "look, zero-shot: GLSCL keeps of its in-domain R@1 significantly more than X-CLIP, X-Pool, as published."
         in (results["details"])
     )
 
@@ -142,9 +146,9 @@ def test_a_head_that_did_not_train_enters_no_count():
     results = found(glscl=GOOD, x_clip=FAILED, drl=FAIR)
     assert results["did_not_train"] == {"look": ["x_clip"], "length": ["x_clip"]}
     assert "against attention" not in results["answer"]
-    assert not [sentence for sentence in results["details"] if "GLSCL" in sentence and "x_clip" in sentence]
+    assert not [sentence for sentence in results["details"] if "GLSCL" in sentence and "X-CLIP" in sentence]
     table = transfer_results.rivals_table(results)
-    assert table.loc[table["did not train"] == "x_clip", "head"].tolist() == ["x_clip", "x_clip"]
+    assert table.loc[table["did not train"] == "X-CLIP", "head"].tolist() == ["x_clip", "x_clip"]
 
 
 def test_without_glscl_heads_are_counted_alone():
@@ -213,7 +217,7 @@ def test_the_main_figure_has_every_start_of_every_head_once():
     }
     panels = {"look": "x", "length": "x2"}
     assert drawn == {
-        (panels[row.target], row.head, row.start, round(row.mean, 6))
+        (panels[row.target], name_of(row.head), row.start, round(row.mean, 6))
         for row in rows.itertuples()
         if row.start != UNTRAINED
     }
@@ -230,8 +234,8 @@ def test_the_second_figure_fills_what_is_significant():
     results = found(glscl=GOOD, x_clip=(0.41, 0.5, 0.5, 0.8))
     figure = gains(transfer_results.gain_rows(results))
     shown = {(t.xaxis, head): t.marker.symbol for t in figure.data for head, *_ in t.customdata}
-    assert shown["x", "glscl"] == shown["x2", "x_clip"] == "circle"
-    assert shown["x", "x_clip"] == shown["x2", "glscl"] == "circle-open"
+    assert shown["x", "GLSCL"] == shown["x2", "X-CLIP"] == "circle"
+    assert shown["x", "X-CLIP"] == shown["x2", "GLSCL"] == "circle-open"
     for trace in figure.data:
         for x, plus, minus, (_, low, high) in zip(
             trace.x, trace.error_x.array, trace.error_x.arrayminus, trace.customdata, strict=True

@@ -39,7 +39,7 @@ def test_recalls_spreads_and_differences_are_those_of_the_hits():
     assert results["worlds"]["far"]["glscl_minus"]["mean"]["difference"] == 75
     assert worlds.spread(results["worlds"]["far"]) == 75
     assert results["answer"] == "Heads differ most, by 75.0 points of R@1, with far, least with near, by 12.5."
-    assert results["details"][0] == "near: glscl 37.5, untrained 0.0, ceiling 100.0 (R@1, %)."
+    assert results["details"][0] == "near: GLSCL 37.5, untrained 0.0, ceiling 100.0 (R@1, %)."
     assert worlds.table(results)["mean"].str.split(" ").str[0].tolist() == ["25.0", "12.5"]
     assert len(worlds.minus_table(results)) == 2
 
@@ -49,7 +49,7 @@ def test_a_head_that_is_significantly_above_the_ceiling_is_named():
     for ceiling, named in ((26.0, 0), (23.0, 0), (15.0, 1)):
         results = worlds.results_of(study({"near": {}}), {"near": found({"glscl": [hits, hits]}, ordered=ceiling)})
         assert len(worlds.above_ceilings(results)) == named
-    assert worlds.above_ceilings(results)[0].startswith("near: glscl has R@1 25.0, at least ")
+    assert worlds.above_ceilings(results)[0].startswith("near: GLSCL has R@1 25.0, at least ")
 
 
 def test_with_one_head_there_is_nothing_to_compare():

@@ -54,8 +54,8 @@ def test_shares_are_in_percent_and_leave_out_a_head_without_a_fit_of_every_seed(
     table.loc[(table["method"] == "a") & (table["seed"] == 1), "share"] = np.nan
     figure = shares_closed(table)
     lines = {trace.name: trace for trace in figure.data if "markers" in trace.mode}
-    assert set(lines) == {"glscl", "b"}
-    assert tuple(lines["glscl"].y) == pytest.approx((2, 20, 60, 79))
+    assert set(lines) == {"GLSCL", "b"}
+    assert tuple(lines["GLSCL"].y) == pytest.approx((2, 20, 60, 79))
     curves = learning_curves(table, {}, None)
     colours = {trace.name: trace.line.color for trace in curves.data if "markers" in trace.mode}
     assert lines["b"].line.color == colours["b"]
@@ -76,9 +76,9 @@ def test_the_cost_of_a_goal_has_a_dot_per_head_that_gets_there():
     )
     figure = cost_of_goal(found)
     first = {trace.y[0]: trace for trace in figure.data if trace.xaxis == "x"}
-    assert list(first) == ["c", "b", "a", "glscl"]
-    assert {name for name, trace in first.items() if not np.isnan(trace.x[0])} == {"glscl", "a"}
-    assert (first["glscl"].error_x.array[0], first["glscl"].error_x.arrayminus[0]) == (5, 5)
+    assert list(first) == ["c", "b", "a", "GLSCL"]
+    assert {name for name, trace in first.items() if not np.isnan(trace.x[0])} == {"GLSCL", "a"}
+    assert (first["GLSCL"].error_x.array[0], first["GLSCL"].error_x.arrayminus[0]) == (5, 5)
     assert first["a"].error_x.arrayminus[0] == 9  # as far as a logarithmic axis shows
     assert len(figure.data) == 4 * len(COSTS)
 
