@@ -177,7 +177,7 @@ def test_methods_need_something_to_be_trained_on(corpus):
     captions.assign(split="test").to_csv(corpus / "captions.csv", index=False)
     check = CorpusCheck.of("scenes", {"folder": str(corpus)})
     check.require(0, [])
-    with pytest.raises(ValueError, match=r"needs the splits train and val, .* has test; set `methods`"):
+    with pytest.raises(ValueError, match=r"needs the splits train and val, .* has test; set own.methods"):
         check.require(0, ["glscl"])
     assert check.answer().startswith("All 2 videos are there")
 

@@ -28,7 +28,7 @@ def params() -> dict:
     scenes = {"corpus": {"folder": "data/scenes"}, "inputs": INPUTS | {"clip": "data/tiny-clip"}}
     return {
         "study": {"features": ["facets"], "videos": ["scenes"]},
-        "own": {"corpora": []},
+        "own": {"corpora": [], "methods": [], "seeds": [0], "train": {}},
         "profiles": {name: {"features": trained, "videos": trained} for name in ("quick", "full")},
         "datasets": {"facets": {"corpus": {"ordered": True}, "inputs": facets}, "scenes": scenes},
     }

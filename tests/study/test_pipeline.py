@@ -82,7 +82,7 @@ def whole(tmp_path, monkeypatch):
         params["profiles"]["quick"][world]["methods"] = ["glscl"]
     params["recipes"] = {name: {} for name in params["recipes"]}  # DVC reads the file once per stage
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    for name in ("data/scenes/a", "data/tiny-clip/a", "glscl/a", "notebooks/a", "results/published.csv"):
+    for name in ("data/scenes/a", "data/tiny-clip/a", "glscl/report/template/a", "notebooks/a", "results/published.csv"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     monkeypatch.chdir(root)
@@ -200,8 +200,9 @@ def test_the_last_line_after_a_failure_says_what_to_do(capfd, said, last):
 def test_an_interrupt_ends_what_runs_and_says_how_to_go_on(tmp_path):
     # A profile of one stage that sleeps for minutes, in a process that is interrupted once the stage has begun.
     code = """
-import sys
+import signal, sys
 from glscl.study import pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background of a shell ignores
 sleep = "import pathlib, time; pathlib.Path('began').touch(); time.sleep(300); pathlib.Path('ended').touch()"
 pipeline.params_are_valid = lambda root: True
 pipeline.project_root = lambda: __import__("pathlib").Path.cwd()

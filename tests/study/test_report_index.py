@@ -87,7 +87,7 @@ def test_the_main_table_has_the_highest_recall_first_and_marks_glscl(project):
     table = re.search(r"<table class=.results.*?</table>", report_index.write_report(quick()).read_text(), re.DOTALL)[0]
     methods = re.findall(r'<tr( class="own")?><td class="text">(.*?)</td>', table)
     ranked = sorted(made_up.R1, key=made_up.R1.get, reverse=True)
-    assert [name for _, name in methods] == [report_index.NAMES.get(name, name) for name in ranked]
+    assert [name for _, name in methods] == [name_of(name) for name in ranked]
     assert [name for marked, name in methods if marked] == ["GLSCL"]
 
 
