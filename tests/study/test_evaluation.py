@@ -189,7 +189,7 @@ def test_tables_and_figure_show_what_was_found(found):
     assert evaluation.post_processing_table(found.table).count("<tr") == 1 + 3 + 1
     assert evaluation.re_ranking_table(found).count("<tr") == 1 + 1
     assert evaluation.half_precision_table(found).count("<tr") == 1 + 4
-    assert list(evaluation.gain_figure(found).data[0].y) == ["cross", "t_mass", "mean"]
+    assert list(evaluation.gain_figure(found).data[0].y) == ["cross", "T-MASS, as published", "mean"]
 
 
 def test_a_cross_encoder_without_its_first_stage_is_refused_before_anything_is_evaluated(study):

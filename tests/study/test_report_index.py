@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from glscl.report.names import name_of
 from glscl.study import report_index
 from glscl.study.answers import Study
 from tests import ROOT
