@@ -22,4 +22,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used():
         first, *trained = trial.said.splitlines()
         assert "epoch-0003" in first
         assert first.endswith("so training goes on from before that epoch.")
-        assert [line.partition(":")[0] for line in trained] == [f"training, seed 0, rate 0.01, epoch {epoch} of 4" for epoch in (3, 4)]
+        assert [line.partition(":")[0] for line in trained] == [
+            f"training, seed 0, rate 0.01, epoch {epoch} of 4" for epoch in (3, 4)
+        ]

@@ -82,7 +82,13 @@ def whole(tmp_path, monkeypatch):
         params["profiles"]["quick"][world]["methods"] = ["glscl"]
     params["recipes"] = {name: {} for name in params["recipes"]}  # DVC reads the file once per stage
     (root / "params.yaml").write_text(yaml.safe_dump(params))
-    for name in ("data/scenes/a", "data/tiny-clip/a", "glscl/report/template/a", "notebooks/a", "results/published.csv"):
+    for name in (
+        "data/scenes/a",
+        "data/tiny-clip/a",
+        "glscl/report/template/a",
+        "notebooks/a",
+        "results/published.csv",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     monkeypatch.chdir(root)
