@@ -11,7 +11,7 @@ help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 # The scripts in .venv name the folder that it was made in, so a moved or copied one is made again.
-MOVED := $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -v " $$(cd .venv && pwd -P)$$")
+MOVED := $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -v " $$(cd .venv 2>/dev/null && pwd -P)$$")
 ifneq ($(MOVED),)
 .PHONY: .venv/.installed
 endif
@@ -34,7 +34,7 @@ LOCKED := .venv/bin/python -m pip install --quiet --disable-pip-version-check --
 	@touch $@
 
 inputs: .venv/.installed
-	@test data -nt data.dvc || dvc pull --quiet data.dvc
+	@test data -nt data.dvc || dvc pull --quiet --remote bundled data.dvc
 
 reproduce: inputs  ## run the pipeline in its quick profile, 15 to 30 minutes on 2 cores, and check its results
 	@python -m glscl.study.pipeline quick
