@@ -31,7 +31,12 @@ def test_a_name_in_doubt_stays_as_it_is():
 
 def test_a_head_is_no_method():
     assert (name_of("x_pool"), head_name("x_pool")) == ("X-Pool, as published", "X-Pool")
+
+
+def test_a_remark_after_a_name_stays():
     assert head_name("mean_pooling, exact") == "mean pooling, exact"
+    assert name_of("glscl, last epoch") == "GLSCL, last epoch"
+    assert list(named(pd.DataFrame({"scores": ["x_clip, torch.float16"]}))["scores"]) == ["X-CLIP, torch.float16"]
 
 
 def test_a_table_names_methods_where_it_holds_methods():
