@@ -154,7 +154,7 @@ def evaluated(case: Case) -> evaluation.Evaluation:
     counts = {"texts": len(split), "videos": len(split.videos), "seeds": len(case.seeds)}
     said = evaluation.answer(case.dataset, table, metrics["glscl_minus"], layers, **counts)
     metrics["answer"], metrics["details"] = said
-    return evaluation.Evaluation(runs, evaluation.rank_table(runs, {"test": split}), table, every, metrics, {})
+    return evaluation.Evaluation(runs, pd.DataFrame(), table, every, metrics, {})
 
 
 def compared(case: Case, folders: Folders) -> tuple[benchmarks.Results, dict]:
