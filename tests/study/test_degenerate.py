@@ -66,6 +66,7 @@ class Case(SimpleNamespace):
 
     def split(self) -> SimpleNamespace:
         captions = pd.DataFrame({"video": [f"v{number}" for number in self.video_of_text], "split": "test"})
+        captions["caption_id"] = captions.index
         return Split(captions=captions, videos=captions["video"].unique(), video_of_text=np.array(self.video_of_text))
 
 
@@ -154,7 +155,7 @@ def evaluated(case: Case) -> evaluation.Evaluation:
     counts = {"texts": len(split), "videos": len(split.videos), "seeds": len(case.seeds)}
     said = evaluation.answer(case.dataset, table, metrics["glscl_minus"], layers, **counts)
     metrics["answer"], metrics["details"] = said
-    return evaluation.Evaluation(runs, pd.DataFrame(), table, every, metrics, {})
+    return evaluation.Evaluation(runs, evaluation.rank_table(runs, {"test": split}), table, every, metrics, {})
 
 
 def compared(case: Case, folders: Folders) -> tuple[benchmarks.Results, dict]:
@@ -350,7 +351,9 @@ def test_ledger(folders, case, benchmark, asked, timed):
     for part, content in {"ledger": ledger, "context": measured}.items():
         write_json(results / f"{part}.json", content)
     assert {claim["verdict"] for claim in ledger["claims"]} <= set(VERDICTS)
-    show("12_ledger", ledger=ledger, context=measured, evidence=evidence, weights=made_up.WEIGHTS, profile="quick")
+    given = {"Study": SimpleNamespace(read=lambda *_: None), "study": None, "write_summary": lambda *_: None}
+    given |= {"ledger": ledger, "context": measured, "evidence": evidence, "weights": made_up.WEIGHTS}
+    show("12_ledger", profile="quick", **given)
     if case.videos == 1 or not case.methods:
         real = [claim for claim in ledger["claims"] if claim["key"] in REAL]
         assert {claim["verdict"] for claim in real} <= {"not decided here", "needs the real benchmark"}
