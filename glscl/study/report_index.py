@@ -14,7 +14,6 @@ from glscl.evaluation.results import reported, shown
 from glscl.report.export import build_report
 from glscl.report.figures.overview import TITLE as PICTURE_TITLE
 from glscl.report.figures.svg import Drawing
-from glscl.report.names import name_of
 from glscl.report.tables import Card, best, cards_html, ledger_html, results_html
 from glscl.study.answers import Study, answers, asked_of, points
 from glscl.study.cards import card_figure
@@ -121,7 +120,6 @@ def tables_html(study: Study) -> str:
             rows = reported(run.table(dataset), "t2v").sort_values("R@1", ascending=False)
             cells = shown(rows, COLUMNS).reset_index(drop=True)
             heavy = best(cells)
-            cells["method"] = [name_of(name) for name in cells["method"]]
             cells["temporal encoder"] = cells.pop("temporal encoder")  # last, so that a phone shows numbers
             name = html.escape(f"{dataset}, profile {run.profile}")
             table = results_html(cells, TABLE, heavy[[*cells]])

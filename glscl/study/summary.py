@@ -10,7 +10,7 @@ import pandas as pd
 
 from glscl.evaluation.results import reported
 from glscl.files import write_json, write_table
-from glscl.report.names import NAMES
+from glscl.report.names import named
 from glscl.study.answers import Study
 from glscl.study.evidence import VERDICTS, Evidence
 from glscl.study.rules import RELEASED, strongest_rival
@@ -71,7 +71,7 @@ def accuracy(study: Study) -> pd.DataFrame:
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(method=table["method"].replace(NAMES)).round({"R@1": 4}).reset_index(drop=True)
+    return named(table).round({"R@1": 4}).reset_index(drop=True)
 
 
 def write_summary(study: Study, evidence: Evidence, ledger: dict) -> Path:

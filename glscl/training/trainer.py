@@ -178,39 +178,18 @@ def train(
     waits = processes.count == 1  # those of a launcher would not wait long for the first
     with alone(folder / ".lock", f"trains in {folder}", waits) if processes.writes else nullcontext():
         if not processes.first_says(processes.writes and _is_complete(folder)):
-            _train(model, data, validation, settings, seed, folder, progress, name, processes)
+            _train(_Run.begin(model, data, settings, seed, processes, folder), validation, progress, name)
         processes.wait()
 
 
-def _train(
-    model: RetrievalModel,
-    data: Split,
-    validation: Split,
-    settings: TrainSettings,
-    seed: int,
-    folder: Path,
-    progress: bool,
-    name: str,
-    processes: Processes,
-) -> None:
-    if len(data) < settings.batch_size:
-        raise ValueError(f"one batch needs {settings.batch_size} texts, got {len(data)}; lower train.batch_size.")
-    model.to(processes.device)
-    model.clip.requires_grad_(settings.backbone != "frozen")
-    model.clip.logit_scale.requires_grad_(False)
-    if settings.half:
-        prepare_clip(model.clip)
-    if processes.device.type == "cuda":
-        capacity = torch.cuda.get_device_properties(processes.device).total_memory
-        require_memory(model, settings, capacity, processes.count)
-    optimizer = _optimizer(model, settings, processes.device)
+def _train(run: "_Run", validation: Split, progress: bool, name: str) -> None:
+    data, settings, seed, processes = run.data, run.settings, run.seed, run.processes
     batches = _Share(data, settings.batch_size, processes)
     loader = loader_of(data, data, processes.device, batches, batches.shuffle)
-    run = _Run(model, optimizer, data, settings, seed, processes, folder, {})
     curve, selected = _resume(run)
-    processes.require_equal(len(curve), f"epochs in {folder}")
+    processes.require_equal(len(curve), f"epochs in {run.folder}")
     steps = settings.epochs * len(loader)
-    lean = recomputed(model.clip) if settings.checkpointing else nullcontext()
+    lean = recomputed(run.model.clip) if settings.checkpointing else nullcontext()
     with _deterministic(settings.deterministic), lean:
         if settings.compile and settings.backbone != "frozen":
             _compile(run)
@@ -239,9 +218,9 @@ def _train(
                 _store(run, selected, curve)
                 print(EPOCH.format(name=name, lr=settings.lr_new, epochs=settings.epochs, **curve[-1]), flush=True)
     if processes.writes:
-        _finish(folder, run.trained, selected, curve)
+        _finish(run.folder, run.trained, selected, curve)
     if settings.half:
-        model.clip.float()
+        run.model.clip.float()
 
 
 CLOCK = ["seconds", "items_per_second", "data_wait_share"]  # what was measured; all else is the same everywhere
@@ -266,6 +245,24 @@ class _Run(NamedTuple):
     processes: Processes
     folder: Path
     kept: dict[str, str]
+
+    @classmethod
+    def begin(
+        cls, model: RetrievalModel, data: Split, settings: TrainSettings, seed: int, processes: Processes, folder: Path
+    ) -> "_Run":
+        """Ready the model on its device, or raise where batch or memory are too small."""
+        if len(data) < settings.batch_size:
+            raise ValueError(f"one batch needs {settings.batch_size} texts, got {len(data)}; lower train.batch_size.")
+        model.to(processes.device)
+        model.clip.requires_grad_(settings.backbone != "frozen")
+        model.clip.logit_scale.requires_grad_(False)
+        if settings.half:
+            prepare_clip(model.clip)
+        if processes.device.type == "cuda":
+            capacity = torch.cuda.get_device_properties(processes.device).total_memory
+            require_memory(model, settings, capacity, processes.count)
+        optimizer = _optimizer(model, settings, processes.device)
+        return cls(model, optimizer, data, settings, seed, processes, folder, {})
 
     @property
     def trained(self) -> dict[str, Tensor]:
