@@ -1,4 +1,4 @@
-"""Does the GPU give the same numbers, at what speed, with how much memory? At most five minutes on any CUDA machine.
+"""Does the GPU give the same numbers, at what speed, with how much memory? Some five minutes on a CUDA machine.
 
 Run by `make gpu-check`; it makes its own frames and a random CLIP of ViT-B/32's size, prints a line per check, writes
 results/gpu/<device>.json, and exits with 1 where numbers differ or a check fails. Without a GPU, or with `--reduced`,
@@ -14,17 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.data import BatchSampler
 from tqdm import tqdm
 from transformers import CLIPConfig
 
@@ -33,7 +34,7 @@ from benchmarks.made_up import TINY, make_split, make_store, on_device, random_m
 from glscl.base import RetrievalModel
 from glscl.data.dataset import Split
 from glscl.data.decoding import Sampling
-from glscl.encoding import encode_texts, encode_videos
+from glscl.encoding import encode_texts, encode_videos, loader_of
 from glscl.files import write_json
 from glscl.metrics import retrieval_metrics
 from glscl.scoring import similarity_matrix
@@ -41,6 +42,7 @@ from glscl.study.counting import build
 from glscl.study.project import commit, hardware
 from glscl.study.timing import device, peak_memory
 from glscl.training import trainer
+from glscl.training.bert_adam import prepare_clip
 from glscl.training.memory import recomputed, step_memory
 from glscl.training.parallel import Processes
 from glscl.training.trainer import TrainSettings
@@ -48,7 +50,7 @@ from tests.released.reference import BOUND, CASES, difference, heads
 
 DEVICE = device()
 DRAWS = ("t_mass",)  # heads whose training draws numbers on the device: other ones than the reference has
-EPOCHS = 4  # of the run that is killed
+EPOCHS = 3  # of the run that is killed
 SETTINGS = TrainSettings(1, 128, 1e-4, 1e-7, 0.2, 0.1, 1.0, "finetuned")
 
 
@@ -69,8 +71,8 @@ class Size(NamedTuple):
 def size_of(reduced: bool) -> Size:
     """MSR-VTT's sizes with ViT-B/32, or tiny ones."""
     if reduced:
-        return Size(CLIPConfig(**TINY), 4, 2, 8, 2, 8, 50, 60, 10)
-    return Size(CLIPConfig(), 128, 40, 256, 12, 32, 10_000, 2000, 4096)
+        return Size(CLIPConfig(**TINY), 4, 4, 8, 2, 8, 50, 60, 10)
+    return Size(CLIPConfig(), 128, 40, 128, 12, 32, 10_000, 2000, 4096)
 
 
 class Checks:
@@ -141,31 +143,55 @@ class Checks:
         return retrieval_metrics(scores.numpy(), range(pairs))["t2v"]["R@1"]
 
     def throughput(self) -> dict:
-        """Pairs per second of `train`, its share of time without data, and the same step with inputs on the device."""
-        size, folder = self.size, self.folder / "throughput"
-        data = self.split(size.steps * size.batch)
-        trainer.train(self.model(), data, self.split(2), replace(self.settings, epochs=2), 0, folder, progress=False)
-        clock = pd.read_csv(folder / "clock.csv").iloc[-1].to_dict()
-        model = self.model()
-        self._steps(model, self.settings, 2)
-        ceiling = self._steps(model, self.settings, size.steps)["items_per_second"]
-        return {
-            "pairs_per_second": clock["items_per_second"],
-            "data_wait_share": clock["data_wait_share"],
-            "ceiling": ceiling,
-            "of_ceiling": clock["items_per_second"] / ceiling,
-        }
+        """Pairs per second of a step with inputs on the device, and of training with the share of time without data.
 
-    def _steps(self, model: RetrievalModel, settings: TrainSettings, steps: int) -> dict:
-        """Train so many steps on one batch that lies on the device; what `trainer` measures."""
-        data = self.split(settings.batch_size)
-        batch = on_device(data.__getitems__(list(range(settings.batch_size))))
+        As the study trains, and with CLIP compiled; of deterministic algorithms and of the optimiser of the releases
+        the step alone. Seconds until the loader's first batch stand apart, as every epoch has them once.
+        """
+        size, few, found = self.size, self.size.steps // 4, {}
+        data = self.split(size.steps * size.batch)
+        for name, changes in (("plain", {}), ("compile", {"compile": True})):
+            with self._training(self.model(), replace(self.settings, **changes)) as train:
+                train(self._resident(size.batch, 2), 2)
+                ceiling = train(self._resident(size.batch, few), few)["items_per_second"]
+                begin = time.perf_counter()
+                batches = BatchSampler(range(len(data)), size.batch, drop_last=True)
+                read = iter(loader_of(data, data, DEVICE, batches, torch.Generator()))
+                first = next(read)
+                start = time.perf_counter() - begin
+                train(chain([first], islice(read, few - 1)), few)
+                fed = train(read, size.steps - few)
+            found[name] = {
+                "ceiling": ceiling,
+                "pairs_per_second": fed["items_per_second"],
+                "of_ceiling": fed["items_per_second"] / ceiling,
+                "data_wait_share": fed["data_wait_share"],
+                "seconds_to_first_batch": start,
+            }
+        for name, changes in (("deterministic", {"deterministic": True}), ("released", {"optimizer": "released"})):
+            with self._training(self.model(), replace(self.settings, **changes)) as train:
+                train(self._resident(size.batch, 2), 2)
+                found[name] = {"ceiling": train(self._resident(size.batch, few), few)["items_per_second"]}
+        return found
+
+    @contextmanager
+    def _training(self, model: RetrievalModel, settings: TrainSettings) -> Iterator[Callable[[Iterable, int], dict]]:
+        """A call that trains on so many batches and returns what `trainer` measures."""
         model.clip.logit_scale.requires_grad_(False)
-        processes = Processes.of_launcher()
+        if settings.half:
+            prepare_clip(model.clip)
         optimizer = trainer._optimizer(model, settings, DEVICE)
-        run = trainer._Run(model, optimizer, data, settings, 0, processes, self.folder, {})
-        with recomputed(model.clip) if settings.checkpointing else nullcontext():
-            return trainer._epoch(run, tqdm([batch] * steps, disable=True), 0, steps)
+        data = self.split(settings.batch_size)
+        run = trainer._Run(model, optimizer, data, settings, 0, Processes.of_launcher(), self.folder, {})
+        lean = recomputed(model.clip) if settings.checkpointing else nullcontext()
+        with lean, trainer._deterministic(settings.deterministic):
+            if settings.compile:
+                trainer._compile(run)
+            yield lambda batches, count: trainer._epoch(run, tqdm(batches, disable=True), 0, count)
+
+    def _resident(self, batch: int, count: int) -> list[dict[str, Tensor]]:
+        """The same batch, on the device, so many times."""
+        return [on_device(self.split(batch).__getitems__(list(range(batch))))] * count
 
     def memory(self) -> dict:
         """Bytes at the peak of a step, with and without checkpointing: measured, and as `step_memory` counts them."""
@@ -178,6 +204,11 @@ class Checks:
             peak = peak_memory(lambda settings=settings: self._steps(model, settings, 2))
             found[name] = {"measured": weights + peak, "counted": counted.peak(self.size.batch, checkpointing)}
         return found
+
+    def _steps(self, model: RetrievalModel, settings: TrainSettings, count: int) -> dict:
+        """Train so many steps on a batch that lies on the device; what `trainer` measures."""
+        with self._training(model, settings) as train:
+            return train(self._resident(settings.batch_size, count), count)
 
     def largest_batch(self) -> dict:
         """Pairs of the largest step that the device holds, without checkpointing and with it."""
@@ -269,7 +300,7 @@ def attempt(check: Callable[[], dict]) -> dict:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-CHECKS = ("parity", "half", "throughput", "memory", "largest_batch", "scoring", "resume")
+CHECKS = ("parity", "half", "memory", "largest_batch", "scoring", "resume", "throughput")
 
 
 def main() -> int:
@@ -285,22 +316,23 @@ def main() -> int:
     if DEVICE.type == "cpu":
         print("No GPU was found: the checks run in reduced form on the processor, and nothing is written.")
     reduced = given.reduced or DEVICE.type == "cpu"
+    about = {
+        "hardware": hardware(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "commit": commit(),
+    } | {package: version(package) for package in ("torch", "transformers")}
+    name = re.sub(r"\W+", "-", hardware()).strip("-").lower()
+    file = Path("results/gpu", f"{name}.json")
     begin, found = time.monotonic(), {}
     with tempfile.TemporaryDirectory() as folder:
         checks = Checks(Path(folder), size_of(reduced))
-        for name in CHECKS:
-            found[name] = attempt(getattr(checks, name))
-            print(f"{name}: {found[name]}", flush=True)
-    if not reduced:
-        about = {
-            "hardware": hardware(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "commit": commit(),
-            "seconds": time.monotonic() - begin,
-        } | {package: version(package) for package in ("torch", "transformers")}
-        name = re.sub(r"\W+", "-", hardware()).strip("-").lower()
-        write_json(f"results/gpu/{name}.json", {"about": about, "checks": found}, digits=4)
+        for check in CHECKS:
+            start = time.monotonic()
+            found[check] = attempt(getattr(checks, check))
+            print(f"{check}: {found[check]}, {time.monotonic() - start:.0f} s", flush=True)
+            if not reduced:  # after every check, as a machine may be lent for minutes
+                write_json(file, {"about": about | {"seconds": time.monotonic() - begin}, "checks": found}, digits=4)
     return 0 if all(one.get("same", "error" not in one) for one in found.values()) else 1
 
 

@@ -67,7 +67,7 @@ def make_store(folder: Path, videos: int, sampling: Sampling, size: int) -> Fram
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "video.mp4"
     draw_video(path, sampling.frames / sampling.fps, rate=2)
-    few = videos * sampling.frames < 1000  # other processes take seconds to start
+    few = videos * sampling.frames < 4000  # other processes take seconds to start
     write_store(folder / "frames", copies(path, videos), sampling, size, workers=1 if few else None, progress=False)
     return FrameStore(folder / "frames")
 

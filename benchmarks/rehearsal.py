@@ -45,6 +45,7 @@ CARDS = (24, 40, 80)  # gigabytes
 FEW = 96  # frames of a step on a processor: eight pairs or two, a minute
 MEASURED = 4  # pairs at most whose memory is measured
 DEVICE = device()
+FIRST = 10 if DEVICE.type == "cuda" else 1  # steps of a first epoch, to warm up
 
 
 class Plan(NamedTuple):
@@ -134,15 +135,17 @@ def rehearse(plan: Plan, folder: Path, seconds: float) -> dict:
             train(model, data, split(2), once, 0, run, progress=False)
         return pd.read_csv(run / "clock.csv").iloc[0].to_dict()
 
-    steps = max(2, round(seconds / epoch(1)["seconds"]))
+    first = epoch(FIRST)  # takes the start of the reading processes too, which a real epoch hardly notices
+    steps = FIRST + max(1, round(seconds * FIRST / first["seconds"]))
     measured = epoch(steps)
+    per_second = (steps - FIRST) * settings.batch_size / max(measured["seconds"] - first["seconds"], 1e-9)
     per_text, per_video, scoring = _evaluation(model, split(2 * settings.batch_size), plan.counts["test"])
 
     def encoding(part: str) -> float:
         videos, captions = plan.counts[part]
         return captions * per_text + videos * per_video
 
-    of_epoch = plan.counts["train"][1] / measured["items_per_second"] + encoding("val")
+    of_epoch = plan.counts["train"][1] / per_second + encoding("val")
     counted, taken = _kept(model, split(min(MEASURED, settings.batch_size)))
     return {
         "dataset": plan.dataset,
@@ -159,7 +162,7 @@ def rehearse(plan: Plan, folder: Path, seconds: float) -> dict:
         "chunk": settings.chunk,
         "checkpointing": settings.checkpointing,
         "steps": steps,
-        "pairs_per_second": measured["items_per_second"],
+        "pairs_per_second": per_second,
         "data_wait_share": measured["data_wait_share"],
         "epoch_hours": of_epoch / 3600,
         "epochs": real.epochs,

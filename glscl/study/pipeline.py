@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from glscl.files import full_disk
+from glscl.locks import alone
 from glscl.study import verify
 from glscl.study.parameters import load_params
 from glscl.study.progress import Progress
@@ -145,7 +146,8 @@ def _run(root: Path, profile: str, parser: argparse.ArgumentParser) -> int:
     if profile not in load_params(root)["profiles"]:
         parser.error(f"params.yaml has the profiles {', '.join(load_params(root)['profiles'])}, got {profile!r}")
     try:
-        status = run_profile(root, profile)
+        with alone(root / ".dvc/tmp/pipeline.lock", f"runs the pipeline in {root}", wait=True):
+            status = run_profile(root, profile)
     except KeyboardInterrupt:
         again = COMMANDS.get(profile, f"python -m glscl.study.pipeline {profile}")
         print(f"\nstopped; finished stages and epochs are kept, and `{again}` goes on from them", file=sys.stderr)

@@ -322,11 +322,10 @@ def _epoch(run: _Run, batches: tqdm, before: int, steps: int) -> dict[str, float
     model.train()
     released = settings.optimizer == "released"
     schedule = released_learning_rate_factor if released else learning_rate_factor
-    losses = _Losses()
-    start = waited = time.perf_counter()
-    waiting = 0.0
+    losses, waiting = _Losses(), _Waiting(device)
+    start = time.perf_counter()
     for number, batch in enumerate(on_device(batches, device), 1):
-        waiting += time.perf_counter() - waited
+        waiting.end()
         step = before + number
         factor = schedule(step - 1, steps, settings.warmup)
         for group in run.optimizer.param_groups:
@@ -342,15 +341,43 @@ def _epoch(run: _Run, batches: tqdm, before: int, steps: int) -> dict[str, float
             clamp_logit_scale(model)
         if kept:
             run.keep(step)
-        waited = time.perf_counter()
+        waiting.begin()
     losses.read()
-    waited = time.perf_counter()
+    seconds = time.perf_counter() - start
     return {f"loss_{name}": losses.mean(name) for name in losses.sums} | {
         "lr_factor": factor,
-        "seconds": waited - start,
-        "items_per_second": number * settings.batch_size / (waited - start),
-        "data_wait_share": waiting / (waited - start),
+        "seconds": seconds,
+        "items_per_second": number * settings.batch_size / seconds,
+        "data_wait_share": waiting.seconds() / seconds,
     }
+
+
+class _Waiting:
+    """How long the device had nothing to do because there was no batch; begins when it is made.
+
+    On a GPU between events in its queue, as the processor is ahead of it and waits for batches without harm.
+    """
+
+    def __init__(self, device: torch.device):
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self._times = []
+        self.begin()
+
+    def begin(self) -> None:
+        self._times.append([self._now()])
+
+    def end(self) -> None:
+        self._times[-1].append(self._now())
+
+    def _now(self):
+        if self._stream is None:
+            return time.perf_counter()
+        return self._stream.record_event(torch.cuda.Event(enable_timing=True))
+
+    def seconds(self) -> float:
+        """Of all waits that ended, once the last one has ended on the device too."""
+        ended = (times for times in self._times if len(times) == 2)
+        return sum(end - begin if self._stream is None else begin.elapsed_time(end) / 1000 for begin, end in ended)
 
 
 class _Losses:

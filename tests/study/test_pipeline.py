@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,27 @@ sys.exit(pipeline.main(["quick"]))
     assert (process.returncode, said) == (130, "")
     assert trouble == "\nstopped; finished stages and epochs are kept, and `make reproduce` goes on from them\n"
     assert not (tmp_path / "ended").exists()
+
+
+def test_a_second_run_says_which_one_it_waits_for(tmp_path, monkeypatch, capfd):
+    # The stage of each run is to find no other one under way.
+    stage = """
+import pathlib, time
+pathlib.Path("running").mkdir(exist_ok=False)
+time.sleep(1)
+pathlib.Path("running").rmdir()
+"""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "params_are_valid", lambda root: True)
+    monkeypatch.setattr(pipeline, "project_root", Path.cwd)
+    monkeypatch.setattr(pipeline, "load_params", lambda root: {"profiles": {"quick": {}}})
+    monkeypatch.setattr(pipeline.verify, "report", lambda root, profile: ("", True))
+    command = [sys.executable, "-c", stage]
+    monkeypatch.setattr(pipeline, "run_profile", lambda root, profile: pipeline.run_all(command, {"a": set()}, 1))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(pipeline.main, [["quick"], ["quick"]])) == [0, 0]
+    waits = f"runs the pipeline in {tmp_path}; this one waits for it."
+    assert [line.endswith(waits) for line in capfd.readouterr().out.splitlines() if "waits" in line] == [True]
 
 
 def test_an_unknown_profile_is_refused(capsys):

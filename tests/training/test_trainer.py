@@ -360,3 +360,13 @@ def test_a_deterministic_run_leaves_the_switch_as_it_was(run, tmp_path, monkeypa
     run(tmp_path, epochs=1, deterministic=True)
     assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_waiting_is_what_lies_between_a_step_and_the_next_batch(monkeypatch):
+    clock = iter([0.0, 0.5, 2.0, 2.25, 9.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    waiting = trainer._Waiting(torch.device("cpu"))
+    for _ in range(2):
+        waiting.end()
+        waiting.begin()
+    assert waiting.seconds() == 0.75  # after the last step nothing is waited for
