@@ -43,6 +43,7 @@ COPIES = 2  # of the project, which are disturbed at the same time
 PATIENCE = 600  # seconds that a stage, which takes some ten, may take before it counts as hanging
 ORPHANS = 20  # seconds within which what a kill left must have ended
 RUN = [sys.executable, "-m", "glscl.study.pipeline", "quick"]
+PIPELINE = "kill -9 of the pipeline"
 SURVIVED, REFUSED, LOST = "survived", "refused in a sentence", "lost"
 
 
@@ -183,6 +184,7 @@ def training(project: Project) -> list[psutil.Process]:
 
 KILLED = {  # whom kill -9 hits
     "kill -9 of all processes": lambda project: project.processes(),
+    PIPELINE: named("-m glscl.study.pipeline"),
     "kill -9 of DVC": named("-m dvc"),
     "kill -9 of the stage": named("-m glscl.study.stage"),
     "kill -9 of the kernel": named("ipykernel_launcher"),
@@ -227,7 +229,7 @@ def killed(project: Project, kind: str, stage: str, seconds: float, generator: r
     """Kill a stage at a random moment of its `seconds`, and run it again."""
     expected = project.made(stage)
     project.forget(stage)
-    process = project.start(*project.repro(stage))
+    process = project.start(*(RUN if kind == PIPELINE else project.repro(stage)))
     time.sleep(generator.uniform(0, seconds))
     strike(project, process, kind, generator)
     project.finish(process)
@@ -377,7 +379,7 @@ def disturb(project: Project, kind: str, stage: str, seconds: float, generator: 
 def planned(stages: list[str], generator: random.Random) -> list[tuple[str, str]]:
     """(kind, stage) of every trial: each stage is killed, each kind kills a training, and much is damaged."""
     trained = [stage for stage in stages if re.match(r"(videos_)?(train|rerank)@", stage)]
-    kinds = [kind for kind in KINDS if not kind.endswith("training process")]
+    kinds = [kind for kind in KINDS if kind != PIPELINE and not kind.endswith("training process")]
     plan = [(generator.choice(kinds), stage) for stage in stages]
     plan += [(kind, generator.choice(trained)) for kind in KINDS]
     plan += [(DAMAGED_RESUME, generator.choice(trained)) for _ in range(8)]

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from glscl.child_process import LAUNCHER
 from glscl.files import full_disk
 from glscl.locks import alone
 from glscl.study import verify
@@ -71,7 +72,7 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
     says what to do.
     """
     left, running, status = dict(waits), {}, 0
-    said, listeners = [], []
+    said, listeners, environment = [], [], os.environ | {LAUNCHER: str(os.getpid())}
     try:
         while running or (left and not status):
             ready = [name for name, others in left.items() if not others & (left.keys() | running.keys())]
@@ -79,7 +80,9 @@ def run_all(command: list[str], waits: dict[str, set[str]], at_once: int) -> int
                 alone = any(ALONE.match(one) for one in (name, *running))
                 if len(running) < (1 if alone else at_once):
                     # In a group of its own: an interrupt is for this process, which ends the stages without a word.
-                    running[name] = subprocess.Popen([*command, name], stderr=subprocess.PIPE, start_new_session=True)
+                    running[name] = subprocess.Popen(
+                        [*command, name], stderr=subprocess.PIPE, start_new_session=True, env=environment
+                    )
                     listener = threading.Thread(target=_pass_on, args=(running[name].stderr, said), daemon=True)
                     listener.start()
                     listeners.append(listener)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
+from glscl.child_process import end_with_launchers
 from glscl.code_hash import PACKAGE
 from glscl.files import full_disk, write_json
 from glscl.study.parameters import (
@@ -194,4 +195,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if "DVC_STAGE" in os.environ:
+        end_with_launchers()
     sys.exit(main())
