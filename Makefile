@@ -108,13 +108,13 @@ bundled-inputs: .venv/.installed  ## draw the bundled clips and train the tiny C
 	@python -m benchmarks.headroom
 	@echo "now record them: dvc add data && dvc push data.dvc"
 
-bench: .venv/.installed  ## measure the speed targets of docs/costs.md, some minutes; fails where one is missed
+bench: .venv/.installed  ## measure the speed targets of benchmarks/bench.py, some minutes; fails where one is missed
 	@python -m benchmarks.bench
 
 faults: inputs  ## kill, damage and race a small pipeline at random moments, at most 20 minutes; fails where a result is lost
 	@python -m benchmarks.faults
 
-gpu-check: .venv/.installed  ## parity, speed and memory of this machine's GPU, at most 5 minutes; in seconds without one
+gpu-check: .venv/.installed  ## parity, speed and memory of this machine's GPU, some 6 minutes; in seconds without one
 	@python -m benchmarks.gpu_check
 
 rehearse: .venv/.installed  ## what a benchmark will take on this machine: make rehearse DATASET=msrvtt, some minutes

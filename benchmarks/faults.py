@@ -403,8 +403,11 @@ def table(trials: list[Trial]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def campaign(folder: Path, seed: int, only: int | None = None) -> list[Trial]:
-    """Run all trials of a seed, or one of them, in copies of the project in `folder`, and print each."""
+def campaign(folder: Path, seed: int, only: int | None = None) -> tuple[list[Trial], int]:
+    """Run all trials of a seed, or one of them, in copies of the project in `folder`, and print each.
+
+    Returns them, and how many were left out for the time.
+    """
     end = time.monotonic() + 60 * MINUTES
     whole = Project.write(folder / "whole", ROOT / "data")
     whole.finish(whole.start(*RUN), 60 * MINUTES)  # it fails, as there are no committed results to compare with
@@ -431,12 +434,10 @@ def campaign(folder: Path, seed: int, only: int | None = None) -> list[Trial]:
     with ThreadPoolExecutor(COPIES) as pool:
         list(pool.map(run, range(len(plan)) if only is None else [only]))
     if only is not None:
-        return trials
-    if len(trials) < len(plan):
-        print(f"after {MINUTES} minutes {len(plan) - len(trials)} of {len(plan)} trials were left out")
+        return trials, 0
     odd = odd_files(whole, random.Random(seed))
     print(*map(told, odd), sep="\n", flush=True)
-    return trials + odd
+    return trials + odd, len(plan) - len(trials)
 
 
 def told(trial: Trial) -> str:
@@ -454,11 +455,11 @@ def main() -> int:
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        trials = campaign(Path(folder).resolve(), given.seed, given.only)
-    found = table(trials)
+        trials, left = campaign(Path(folder).resolve(), given.seed, given.only)
+    found = f"Seed {given.seed}; {left} more trials did not begin within {MINUTES} minutes.\n\n{table(trials)}"
     print(found)
     if given.only is None:
-        write_text(PAGE, TABLE.sub(f"\nSeed {given.seed}.\n\n{found}\n", PAGE.read_text(encoding="utf-8")))
+        write_text(PAGE, TABLE.sub(f"\n{found}\n", PAGE.read_text(encoding="utf-8")))
     return int(any(trial.outcome == LOST for trial in trials))
 
 

@@ -1,4 +1,4 @@
-"""Does the GPU give the same numbers, at what speed, with how much memory? Some five minutes on a CUDA machine.
+"""Does the GPU give the same numbers, at what speed, with how much memory? Some six minutes on a CUDA machine.
 
 Run by `make gpu-check`; it makes its own frames and a random CLIP of ViT-B/32's size, prints a line per check, writes
 results/gpu/<device>.json, and exits with 1 where numbers differ or a check fails. Without a GPU, or with `--reduced`,

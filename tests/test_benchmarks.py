@@ -15,9 +15,9 @@ import pytest
 from benchmarks import bench, frames
 
 MET = {"exact_scores": 1.2, "whole_evaluation": 80, "x_pool": 40, "extra_memory": 20, "one_query": 1, "best_k": 0}
-MET |= {"parallel_decoding": 1.9, "reading": 41, "decoding_memory": 1}
+MET |= {"parallel_decoding": 1.9, "reading": 41, "decoding_memory": 1, "exact_search": 4.5}
 
-AT_LEAST = ("whole_evaluation", "x_pool", "parallel_decoding", "reading")
+AT_LEAST = ("whole_evaluation", "x_pool", "parallel_decoding", "reading", "exact_search")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_every_benchmark_runs(monkeypatch, capsys, in_this_process):
     monkeypatch.setattr(frames, "SIZE", 32)
     assert bench.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert all(" target at " in line for line in lines)
     assert all(math.isfinite(float(re.search(r": ([^,]+), target", line)[1])) for line in lines)
     assert len(in_this_process) == 5
@@ -59,6 +59,7 @@ def test_every_benchmark_runs(monkeypatch, capsys, in_this_process):
 def test_a_missed_target_fails_and_is_written(monkeypatch, capsys, tmp_path, missed):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench"])
+    monkeypatch.setattr(bench.search_by, "RUN", tmp_path)
     for name, value in MET.items():
         wrong = 1.0 if name in AT_LEAST else 1e9
         found = wrong if name == missed else value
@@ -67,3 +68,12 @@ def test_a_missed_target_fails_and_is_written(monkeypatch, capsys, tmp_path, mis
     checks = json.loads((tmp_path / "results/measured/bench.json").read_text())["checks"]
     assert any(not check["met"] for check in checks.values()) == (missed is not None)
     assert ("MISSED" in capsys.readouterr().out) == (missed is not None)
+
+
+def test_without_a_trained_model_the_search_is_left_out_and_a_line_says_so(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    for name, value in MET.items():
+        monkeypatch.setattr(bench, name, lambda *sizes, value=value: {"value": value})
+    assert bench.main() == 0
+    assert "left out: it needs a trained GLSCL, run `make reproduce` first" in capsys.readouterr().out

@@ -1,6 +1,7 @@
-"""The fault campaign in its short form: one training is killed and one is damaged; what is counted as lost."""
+"""The fault campaign in its short form: one training is killed, one damaged, one forced; what is counted as lost."""
 
 import random
+import re
 
 import pytest
 import yaml
@@ -31,6 +32,20 @@ def test_a_disturbed_training_gives_the_same_bytes_and_leaves_no_process(project
     trial = faults.disturb(project, kind, STAGE, 8.0, random.Random(0))
     assert trial.outcome in (SURVIVED, REFUSED), trial.said
     assert not trial.orphans
+
+
+@pytest.mark.pipeline
+@pytest.mark.xdist_group("others")
+def test_a_forced_stage_trains_again_to_the_same_bytes(project):
+    expected = project.made(STAGE)
+    said = project.call(*project.repro(STAGE), "--force")
+    assert sorted(re.findall(r"seed (\d), rate \S+, epoch (\d) of 2", said)) == [
+        ("0", "1"),
+        ("0", "2"),
+        ("1", "1"),
+        ("1", "2"),
+    ]
+    assert project.made(STAGE) == expected
 
 
 @pytest.mark.parametrize(

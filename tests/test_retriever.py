@@ -406,3 +406,8 @@ def test_a_browser_plays_the_clips_offline(tmp_path):
         assert browser.external_requests() == []
         assert browser.run("document.querySelector('video').currentTime") > 0.2, "the clip does not play"
         assert browser.run("document.querySelector('video').videoWidth") == 224
+
+
+def test_more_words_than_clip_reads_are_refused(bundled):
+    with pytest.raises(ValueError, match=r"reads at most 64 tokens of a text, got words = 65; lower words"):
+        Retriever.from_clip(bundled / "tiny-clip", frames=4, words=65)

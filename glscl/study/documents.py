@@ -47,11 +47,14 @@ def picture(study: Study, dataset: str, width: int, beside: Study | None = None,
 
 def caption(study: Study) -> str:
     """What the bars of the picture are, and what its cost counts."""
-    clip = study.found("costs")["clip"]["32 words"]
     return (
         "Bars: 95 % intervals over queries and seeds. The cost is a head's work at the size of ViT-B/32; CLIP's text "
-        f"encoder adds the same {counted(clip)} to each. All heads have the same temporal encoder."
+        f"encoder adds the same {_of_clip(study)} to each. All heads have the same temporal encoder."
     )
+
+
+def _of_clip(study: Study) -> str:
+    return counted(study.found("costs")["clip"]["32 words"])
 
 
 CEILINGS = {"bag": "ceiling: bag of facts", "bound": "ceiling: bound", "ordered": "ceiling: bound, in order"}
@@ -94,7 +97,7 @@ def figures(study: Study) -> dict[str, tuple[Drawing, str]]:
     drawn = {
         "docs/accuracy.svg": (
             accuracy(study),
-            "R@1 of every head, between untrained CLIP and what could be reached, ties at random.",
+            "R@1 of every head, between zero-shot CLIP and what could be reached, ties at random.",
         ),
         "docs/costs.svg": (cost_ratios(study), "What X-CLIP costs over GLSCL; the paper says 221 times."),
         "docs/settings.svg": (
@@ -117,7 +120,7 @@ def in_short(study: Study, dataset: str) -> str:
     twins, layers = metrics["twins"], metrics["temporal_layers"]
     minus = {head: one for head, one in metrics["glscl_minus"].items() if layers.get(head) == layers["glscl"]}
     best = rows.loc[["glscl", *minus], "R@1"].idxmax()
-    others = {"untrained CLIP": untrained(study, dataset)}
+    others = {name_of(ZERO_SHOT): untrained(study, dataset)}
     if best != "glscl":
         others[f"the best head ({name_of(best)})"] = rows["R@1"][best]
     found = ", ".join(f"{name} for {recall:.0f}" for name, recall in others.items() if recall is not None)
@@ -129,7 +132,15 @@ def in_short(study: Study, dataset: str) -> str:
         f"It is significantly better than {above} and worse than {below} of the {len(minus)} heads that have the same "
         "temporal encoder. Given a sentence and the same with its events exchanged, the right one has the higher score "
         f"with {told} of 100 cases; guessing gives 50."
+        + "".join(f" On {other}: {_recalls(study, other)}." for other in study.datasets[1:])
     )
+
+
+def _recalls(study: Study, dataset: str) -> str:
+    """R@1 of every trained method of a corpus and of zero-shot CLIP, the best first."""
+    rows = reported(study.table(dataset), "t2v").sort_values("R@1", ascending=False)
+    kept = rows[rows["temporal_layers"].notna() | (rows["method"] == ZERO_SHOT)]
+    return ", ".join(f"{name_of(row['method'])} {row['R@1']:.0f}" for _, row in kept.iterrows())
 
 
 def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
@@ -154,7 +165,7 @@ def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
     captions = " ".join(about for _, about in drawn.values())
     return "\n\n".join(
         [
-            f"**In short.** {in_short(study, dataset)}",
+            f"**In short.** {plain(in_short(study, dataset))}",
             "\n".join(asked),
             "**The claims of the paper's abstract**, one finding each, named before the run:",
             "\n".join(judged),
@@ -163,7 +174,8 @@ def readme_part(study: Study, drawn: dict[str, tuple[Drawing, str]]) -> str:
             f"Numbers of the profile `{study.profile}`; times measured on {plain(study.hardware())}. "
             f"Every row, every interval and the number that decides each claim: [{RESULTS}]({RESULTS}).",
             table_markdown(table.drop(columns="temporal encoder"), heavy),
-            "In brackets: 95 % intervals. Bold: best trained head. MdR: median rank. No post-processing.",
+            "In brackets: 95 % intervals. Bold: best trained head. MdR: median rank. No post-processing. MACs are the "
+            f"head's, of one sentence and {GALLERY:,} videos; CLIP's text encoder adds {_of_clip(study)} to each.",
         ]
     )
 

@@ -225,8 +225,8 @@ def details(results: dict) -> list[str]:
             f"points, {_significant(best['r1'])}."
         )
     sentences += [
-        f"{part[0].upper()}{part[1:]} changes R@1 by {points(entry['r1'])} points ({variant}), "
-        f"{_significant(entry['r1'])}."
+        f"{part[0].upper()}{part[1:]} {'change' if part == 'both losses' else 'changes'} R@1 by {points(entry['r1'])} "
+        f"points ({variant}), {_significant(entry['r1'])}."
         for part, by_variant in results["contrasts"].items()
         for variant, entry in by_variant.items()
         if part != "both losses" or variant != scope["variants"][0]

@@ -159,8 +159,8 @@ def _answer(counted: dict, measured: dict) -> tuple[str, list[str]]:
     search = {head: significant(timed[head]["search"]["ratio"]) for head in ("x_clip", "x_pool", "cross_encoder")}
     answer = (
         f"X-CLIP takes {significant(work['macs']['pair'])} times GLSCL's work per pair (published: "
-        f"{work['published']:.0f}), {significant(work['end_to_end'][str(small)])} per {small:,}-video query with CLIP; "
-        f"on this machine {search['x_clip']} times as long per search."
+        f"{work['published']:.0f}), {significant(work['end_to_end'][str(small)])} times per {small:,}-video query with "
+        f"CLIP; timed, a search takes {search['x_clip']} times as long."
     )
     ends = {gallery: significant(timed["x_clip"]["end_to_end"][str(gallery)]) for gallery in (small, large)}
     heads = {head: measured["heads"][head][SHORT] for head in (SUBJECT, "x_clip", "mean_pooling")}

@@ -26,7 +26,7 @@ def searchable(dataset: str, corpus: dict) -> pd.DataFrame:
     `glscl.data.corpora.read_corpus` and `glscl.data.video_files.list_videos` raise.
     """
     folder = Path(corpus["folder"])
-    if corpus.get("reader", dataset) == "own" and not (folder / "captions.csv").exists():
+    if corpus.get("reader", dataset) == "own" and folder.is_dir() and not (folder / "captions.csv").exists():
         return pd.DataFrame({"path": list(map(str, list_videos(folder))), "text": ""})
     captions = read_corpus(dataset, **corpus)
     return captions.loc[captions["split"] == "test", ["path", "text"]].reset_index(drop=True)

@@ -6,7 +6,7 @@ mapped from the disk.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -38,27 +38,33 @@ def mixed(videos: Videos, count: int, generator: torch.Generator) -> Videos:
 
 
 class Gallery:
-    """So many made-up videos of a GLSCL head in shards, with codes and a graph, in a folder.
+    """So many made-up videos of a GLSCL head in shards, with codes and, where it is wanted, a graph, in a folder.
 
     made: seconds that codes, vectors and graph took.
     """
 
-    def __init__(self, head: GLSCLHead, source: Videos, count: int, folder: Path):
-        self.head, self.count, self.shards, self.parts = head, count, [], {}
-        self.made, generator = {"codes": 0.0, "vectors": 0.0, "graph": 0.0}, torch.Generator().manual_seed(0)
+    def __init__(self, head: GLSCLHead, source: Videos, count: int, folder: Path, graph: bool):
+        self.head, self.count, self.shards, self.parts, self.bytes_of_graph = head, count, [], {}, 0
+        self.made, generator = {"codes": 0.0}, torch.Generator().manual_seed(0)
+        if graph:
+            self.made |= {"vectors": 0.0, "graph": 0.0}
         for number, start in enumerate(range(0, count, ROWS)):
             videos = mixed(source, min(ROWS, count - start), generator)
             shard, file = Shard(number, {}, halved(videos._asdict())), folder / f"{number}.safetensors"
             self._timed("codes", lambda videos=videos, file=file: exact_search.encode(head, videos).save(file))
-            vectors = self._timed("vectors", lambda videos=videos: video_vectors(head, videos))
-            if number == 0:
-                self.graph = approximate_search.Graph.trained(vectors.flatten(0, 1)[: approximate_search.TRAINED_ON])
-            self._timed("graph", partial(self.graph.add, number, vectors))
+            if graph:
+                vectors = self._timed("vectors", lambda videos=videos: video_vectors(head, videos))
+                if number == 0:
+                    self.graph = approximate_search.Graph.trained(
+                        vectors.flatten(0, 1)[: approximate_search.TRAINED_ON]
+                    )
+                self._timed("graph", partial(self.graph.add, number, vectors))
             self.shards.append(shard)
             rows, codes = np.arange(len(videos.mask)), exact_search.Codes.load(file)
             self.parts[number] = exact_search.Part(rows, partial(self.videos, number), codes)
-        self.graph.save(folder / "graph.faiss")
-        self.bytes_of_graph = (folder / "graph.faiss").stat().st_size
+        if graph:
+            self.graph.save(folder / "graph.faiss")
+            self.bytes_of_graph = (folder / "graph.faiss").stat().st_size
 
     def _timed(self, what: str, call: Callable):
         start = time.perf_counter()
@@ -100,9 +106,10 @@ def read_once(parts: list[torch.Tensor], text: Texts) -> None:
 
 
 @torch.inference_mode()
-def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int) -> dict:
+def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int, candidates: Sequence[int] = CANDIDATES) -> dict:
     """Search `count` videos made of `source` for each of `texts`, by every way in turn.
 
+    candidates: how many are scored; without any no graph is made.
     Returns medians over the texts, of the seconds that passed (`seconds`) and of those that all threads computed
     (`cpu_seconds`), which other work on the machine changes less; what exact search had to score, and of each number of
     candidates the recall of the K best. `same`: whether brute force found the same, where it read all.
@@ -110,7 +117,7 @@ def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int) -> dict:
     process = psutil.Process()
     before = process.memory_info().rss
     with TemporaryDirectory() as folder:
-        gallery = Gallery(head, source, count, Path(folder))
+        gallery = Gallery(head, source, count, Path(folder), graph=bool(candidates))
         held = process.memory_info().rss - before
         read = [n for n in gallery.parts if n * ROWS < WHOLE]
         plain = [gallery.videos(n, torch.arange(len(gallery.parts[n].rows))) for n in read]
@@ -120,7 +127,7 @@ def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int) -> dict:
             "float32": partial(gallery.by_float32, plain),
             "reading": partial(read_once, gallery.codes),
         }
-        ways |= {str(n): partial(gallery.by_candidates, n) for n in CANDIDATES}
+        ways |= {str(n): partial(gallery.by_candidates, n) for n in candidates}
         seconds, cpu, found = ({name: [] for name in ways} for _ in range(3))
         for text in torch.arange(len(texts.sentence)):
             asked = take(texts, text[None])
@@ -131,7 +138,7 @@ def measure(head: GLSCLHead, texts: Texts, source: Videos, count: int) -> dict:
                 seconds[name].append(factor * (time.perf_counter() - start))
                 cpu[name].append(factor * (time.process_time() - computed))
     exact = [set(hits.scores) for hits in found["codes"]]
-    kept = {str(n): [set(hits.scores) for hits in found[str(n)]] for n in CANDIDATES}
+    kept = {str(n): [set(hits.scores) for hits in found[str(n)]] for n in candidates}
     recall = {
         n: float(np.mean([len(one & best) / K for one, best in zip(each, exact, strict=True)]))
         for n, each in kept.items()

@@ -198,3 +198,13 @@ def test_real_files_all_open():
     assert (checked["state"] == "found").all()
     assert checked["seconds"].between(1, 300).all()
     assert (checked["width"] >= 100).all()
+
+
+def test_a_corpus_of_links_into_a_cache_is_checked_like_files(corpus, tmp_path):
+    before = CorpusCheck.of("scenes", {"folder": str(corpus)}).summary()
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for number, path in enumerate([path for path in sorted(corpus.rglob("*")) if path.is_file()]):
+        path.rename(cache / f"{number:032x}")  # as DVC does with cache.type symlink
+        path.symlink_to(cache / f"{number:032x}")
+    assert CorpusCheck.of("scenes", {"folder": str(corpus)}).summary() == before

@@ -21,7 +21,7 @@ from glscl.evaluation.twins import twin_table
 from glscl.files import write_json
 from glscl.metrics import per_query
 from glscl.report.figures.overview import overview
-from glscl.study import benchmarks, cards, claims, evaluation, loss_tables, transfer_results, worlds
+from glscl.study import benchmarks, cards, claims, evaluation, loss_tables, summary, transfer_results, worlds
 from glscl.study import convergence_numbers as numbers
 from glscl.study import convergence_tables as tables
 from glscl.study.answers import points
@@ -351,6 +351,11 @@ def test_ledger(folders, case, benchmark, asked, timed):
     for part, content in {"ledger": ledger, "context": measured}.items():
         write_json(results / f"{part}.json", content)
     assert {claim["verdict"] for claim in ledger["claims"]} <= set(VERDICTS)
+    shown = SimpleNamespace(datasets=["made"], table=lambda _: pd.read_csv(folders.results / "table.csv"))
+    few_numbers = summary.numbers(shown, evidence, ledger)
+    write_json(results / "summary.json", few_numbers)
+    assert (few_numbers["r1"]["glscl"] is not None) == ("glscl" in case.methods)
+    assert sum(few_numbers["claims"].values()) == len(ledger["claims"])
     given = {"Study": SimpleNamespace(read=lambda *_: None), "study": None, "write_summary": lambda *_: None}
     given |= {"ledger": ledger, "context": measured, "evidence": evidence, "weights": made_up.WEIGHTS}
     show("12_ledger", profile="quick", **given)

@@ -230,6 +230,36 @@ sys.exit(pipeline.main(["quick"]))
     assert not (tmp_path / "ended").exists()
 
 
+READS = """
+import yaml
+from glscl.data.corpora import read_corpus
+read_corpus("own", yaml.safe_load(open("params.yaml"))["folder"])
+"""
+
+
+@pytest.mark.slow
+def test_an_experiment_apart_reads_a_corpus_that_git_ignores_by_its_absolute_folder(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder = tmp_path / "corpora/own"
+    folder.mkdir(parents=True)
+    (folder / "captions.csv").write_text("video,caption\na,a dog\n")
+    stages = {"check": {"cmd": f"{sys.executable} read.py", "params": ["folder"]}}
+    written = {".gitignore": "/corpora", "params.yaml": "folder: corpora/own", "read.py": READS}
+    for name, text in (written | {"dvc.yaml": yaml.safe_dump({"stages": stages})}).items():
+        Path(name).write_text(f"{text}\n")
+    git("init", "-q")
+    for name in ("name", "email"):  # DVC commits too
+        git("config", f"user.{name}", "nobody")
+    assert dvc(["init", "-q"]) == 0
+    git("add", "--all")
+    git("commit", "-qm", "all")
+    assert dvc(["exp", "run", "--temp"]) != 0
+    said = capfd.readouterr()
+    assert "give the folder as an absolute path" in said.out + said.err
+    assert dvc(["exp", "run", "--temp", "-S", f"folder={folder}"]) == 0
+
+
 def test_a_second_run_says_which_one_it_waits_for(tmp_path, monkeypatch, capfd):
     # The stage of each run is to find no other one under way.
     stage = """

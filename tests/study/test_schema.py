@@ -219,3 +219,14 @@ def test_a_wrong_value_is_refused_in_one_sentence_with_its_key(key, value, words
     assert re.search(words, said), said
     last = str(key).split(".")[-1]
     assert last in said, said
+
+
+def test_a_second_corpus_of_ones_own_names_its_reader():
+    def shop(**corpus):
+        entry = PARAMS["datasets"]["own"] | {"corpus": {"reader": "own", "folder": "/videos/shop", "seed": 0} | corpus}
+        return "datasets.shop", entry, "recipes.shop", {}, "own.corpora", ["own", "shop"]
+
+    schema.check(changed(*shop()), STAGES)
+    assert '"sed"; it has ' in message(*shop(sed=1))
+    assert "got shop, one of your own; name it in own.corpora" in message(*shop(), "study.videos", ["shop"])
+    assert "own.corpora must name entries with the reader own, got scenes" in message("own.corpora", ["scenes"])

@@ -104,3 +104,9 @@ def test_the_speed_of_glscl_is_measured_and_drawn(retriever, texts, inputs, monk
     assert line.y[-1] == 100
     assert [star.name for star in stars] == ["all videos, by codes", "all videos, float32"]
     assert stars[0].x[0] == pytest.approx(1000 * found["cpu_seconds"]["codes"])
+
+
+def test_a_folder_that_is_not_there_is_told_as_such(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # as `dvc exp run --temp` works in a copy without what git ignores
+    with pytest.raises(FileNotFoundError, match=r"'corpora/own' was looked for in .*, .* an absolute path"):
+        searchable("own", {"folder": "corpora/own"})

@@ -28,3 +28,14 @@ def test_what_is_timed_is_what_is_found(monkeypatch, features, whole):
     times = [*found["seconds"].values(), *found["cpu_seconds"].values(), *found["seconds_to_make"].values()]
     assert all(value > 0 for value in times)
     assert found["queries"] == 3
+
+
+@torch.inference_mode()
+def test_without_candidates_no_graph_is_made(features):
+    head = GLSCLHead(make_config(temperature=3.0)).eval()
+    texts = head.encode_texts(*(features[name][:2] for name in ("sentence", "words", "word_mask")))
+    videos = head.encode_videos(torch.randn(40, 6, 32, generator=torch.Generator().manual_seed(0)), torch.ones(40, 6))
+    found = search_speed.measure(head, texts, videos, 100, candidates=())
+    assert found["same"]
+    assert found["seconds"].keys() == {"codes", "float32", "reading"}
+    assert (found["recall_at_10"], found["bytes_of_graph_per_video"]) == ({}, 0)
