@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
+import papermill
 import pytest
 import yaml
 
@@ -12,6 +14,7 @@ from benchmarks import small_study
 from benchmarks.small_study import METHODS, ON_VIDEOS, RERANKER
 from glscl.study import own, stage
 from glscl.study.parameters import load_params
+from glscl.study.project import STAGE
 from tests import ROOT
 from tests.browser import Browser
 
@@ -48,8 +51,9 @@ def found(project: Path, name: str, dataset: str = "facets") -> dict:
     return json.loads((project / f"results/quick/{dataset}/{name}.json").read_text())
 
 
-@WHOLE
-def test_the_whole_pipeline_on_small_corpora(project, tmp_path):
+@pytest.fixture(scope="module")
+def finished(project):
+    """The project once every stage of its quick profile has run."""
     assert run(project, "features") == 0
     for method in [*METHODS, RERANKER]:
         assert run(project, "train", method=method) == 0
@@ -63,7 +67,12 @@ def test_the_whole_pipeline_on_small_corpora(project, tmp_path):
         assert run(project, name, dataset="scenes") == 0, name
     for name in ("ledger", "report"):
         assert run(project, name) == 0
+    return project
 
+
+@WHOLE
+def test_the_whole_pipeline_on_small_corpora(finished, tmp_path):
+    project = finished
     table = pd.read_csv(project / "results/quick/scenes/table.csv")
     assert {*ON_VIDEOS, "chance", "oracle", "bag-of-words ridge"} <= set(table["method"])
     rows = pd.read_csv(project / "results/quick/facets/rows.csv")
@@ -99,6 +108,30 @@ def test_the_whole_pipeline_on_small_corpora(project, tmp_path):
             assert browser.errors == [], page
             assert browser.external_requests() == [], page
             assert len(browser.run("document.body.innerText")) > 400, page
+
+
+@WHOLE
+def test_every_notebook_runs_by_hand_and_changes_nothing_that_a_stage_made(finished, monkeypatch):
+    (finished / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", finished / ".dvc")
+    subprocess.run(["git", "init", "--quiet", finished], check=True)
+    monkeypatch.delenv(STAGE)  # which a stage sets for its kernel
+    before = made_by_stages(finished)
+    parameters = {}
+    for file in sorted((finished / "work/notebooks").rglob("*.json")):
+        parameters.setdefault(file.stem.partition("-")[0], json.loads(file.read_text()))
+    assert parameters.keys() == {path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
+    for name, given in parameters.items():
+        notebook, output = finished / f"notebooks/{name}.ipynb", finished.parent / f"{name}.ipynb"
+        papermill.execute_notebook(notebook, output, given, cwd=notebook.parent, progress_bar=False)
+        assert "No stage runs this notebook: it writes into work/by-hand/" in output.read_text()
+    assert made_by_stages(finished) == before
+
+
+def made_by_stages(project: Path) -> dict[Path, bytes]:
+    """The files that are there, and what they hold, but for those of a notebook that was run by hand."""
+    every = (path for name in ("results", "work", "reports") for path in (project / name).rglob("*"))
+    return {path: path.read_bytes() for path in every if path.is_file() and "by-hand" not in path.parts}
 
 
 @OTHERS
