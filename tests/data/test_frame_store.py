@@ -277,7 +277,7 @@ def test_a_kill_leaves_the_old_store_and_the_next_run_decodes_the_rest(tmp_path,
 
 
 def test_a_second_writer_is_refused_and_harms_nothing(tmp_path, clips):
-    folder, videos = tmp_path / "store", table(*clips * 100)
+    folder, videos = tmp_path / "store", table(*clips * 50)
     process = start_writing(folder, videos)
     with pytest.raises(BusyError, match=rf"^process {process.pid} \(since .*\) writes the frame store .*; wait"):
         write(folder, table(*clips))
