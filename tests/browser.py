@@ -114,6 +114,15 @@ class Browser:
             raise RuntimeError(result["exceptionDetails"].get("exception", {}).get("description", script))
         return result["result"].get("value")
 
+    def until(self, script: str, seconds: float = 20):
+        """Value of a JavaScript expression as soon as it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            text = self.run("document.body.innerText")
+            assert time.monotonic() < deadline, f"{script} is still {value!r}: {text[-2000:]}"
+            time.sleep(0.5)
+        return value
+
     def resize(self, width: int, height: int, phone: bool = False) -> None:
         """Set the size of the window, in CSS pixels; a phone also obeys the page's viewport tag."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)

@@ -65,11 +65,11 @@ def test_the_walk_of_the_page_about_search(here, capsys):
     assert len(hits) == 3
     assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
     with Browser() as browser:
-        browser.open(here / "found.html", settle=1.5)
+        browser.open(here / "found.html", settle=0.5)
         assert browser.errors == []
         assert browser.external_requests() == []
         assert browser.run("document.querySelectorAll('video').length") == 6
-        assert browser.run("document.querySelector('video').currentTime") > 0.2, "the clip does not play"
+        browser.until("document.querySelector('video').currentTime > 0.2")
         assert "drawn shapes" in browser.run("document.body.innerText")
 
 

@@ -31,11 +31,7 @@ class Page:
 
     def until(self, script: str, seconds: float = PATIENCE):
         """Value of a JavaScript expression as soon as it is true."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.browser.run(script)):
-            assert time.monotonic() < deadline, f"{script} is still {value!r}: {self.text()[-2000:]}"
-            time.sleep(0.5)
-        return value
+        return self.browser.until(script, seconds)
 
     def text(self) -> str:
         """What the page says."""
