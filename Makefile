@@ -50,7 +50,7 @@ test: inputs  ## run all tests but the whole pipeline's
 	@python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-pipeline: inputs  ## run every notebook on a small corpus, and open the report in a browser
-	@python -m pytest -m pipeline -n auto --maxprocesses 2 --dist loadgroup
+	@python -m pytest -m pipeline -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lab: inputs  ## open the notebooks in JupyterLab
 	@jupyter lab --LabApp.default_url=/lab/tree/notebooks

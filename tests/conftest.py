@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import CLIPConfig
 
+from benchmarks import small_study
 from glscl.base import load_backbone
 from glscl.config import GLSCLConfig
 from glscl.data.corpora import read_corpus
@@ -115,3 +116,11 @@ def corpus(bundled, tmp_path_factory):
         split = Split.from_store(rows, FrameStore(work / "frames"), prepared.processor)
         save_features(split, clip, work / f"features/{name}.safetensors")
     return {"work": work, "captions": table, "processor": prepared.processor, "clip": clip, "prepared": prepared}
+
+
+@pytest.fixture(scope="module")
+def project(bundled, tmp_path_factory):
+    """The project with few features, a corpus of 44 clips, and another of 28."""
+    root = tmp_path_factory.mktemp("project")
+    small_study.write(root, bundled)
+    return root
