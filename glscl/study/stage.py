@@ -151,6 +151,7 @@ def trained_again(root: Path) -> Iterator[None]:
             for state in glob(pattern):
                 shutil.rmtree(state, ignore_errors=True)
     finally:
+        del os.environ["GLSCL_TRAINED"]
         listed.unlink(missing_ok=True)
 
 
