@@ -1,6 +1,6 @@
 """One sentence against many videos: exact search by codes, by float32, and by the candidates of a first stage.
 
-    python -m benchmarks.search [--videos 1000000] [--exact] [--run work/quick/facets/train/glscl/seed-0]
+    python -m benchmarks.search [--videos 1000000] [--candidates 500 1000] [--run work/quick/facets/train/glscl/seed-0]
 
 The embeddings are those of a trained head on the videos of `facets`, from which `glscl.study.search_speed` makes as
 many as are wanted. Queries are captions of the test split.
@@ -36,13 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--videos", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=QUERIES)
-    parser.add_argument("--exact", action="store_true", help="without candidates, whose graph takes most of the time")
+    parser.add_argument(
+        "--candidates", type=int, nargs="*", default=CANDIDATES, help="none: no graph, which takes long"
+    )
     parser.add_argument("--run", type=Path, default=RUN)
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--output", type=Path, default=Path("results/measured/search.json"))
     given = parser.parse_args()
     source = embedded(given.run, given.corpus, given.queries)
-    found = measure(*source, given.videos, () if given.exact else CANDIDATES)
+    found = measure(*source, given.videos, given.candidates)
     for name, value in found.items():
         print(f"{name}: {value}")
     write_json(given.output, found | {"hardware": hardware()}, digits=4)
