@@ -123,17 +123,18 @@ def _blocks(head: MatchingHead, texts, videos, gallery: slice, dtype) -> Iterato
     if device.type == "cuda" and sum(t.nbytes for t in (*texts, *videos)) < torch.cuda.mem_get_info(device)[0] / 2:
         texts, videos = take(texts, slice(None), device), take(videos, slice(None), device)
     half = torch.autocast(device.type, dtype) if dtype else nullcontext()
-    places, finite = [], []
-    for columns in _slices(gallery.stop, shape[1], gallery.start):
+    parts, pieces = list(_slices(gallery.stop, shape[1], gallery.start)), list(_slices(len(texts[0]), shape[0]))
+    finite = torch.ones(len(parts), len(pieces), dtype=torch.bool, device=device)
+    for place, columns in enumerate(parts):
         part = take(videos, columns, device)
-        for rows in _slices(len(texts[0]), shape[0]):
+        for number, rows in enumerate(pieces):
             with half:
                 block = head.similarity(take(texts, rows, device), part).float()
-            places.append((rows, columns))
-            finite.append(torch.isfinite(block).all())
+            finite[place, number] = torch.isfinite(block).all()
             yield rows, columns, block
-    if False in (found := torch.stack(finite).tolist()):
-        rows, columns = places[found.index(False)]
+    if not finite.all():
+        place, number = (~finite).nonzero()[0].tolist()
+        columns, rows = parts[place], pieces[number]
         raise ValueError(
             f"scores must be finite, got NaN or infinity among texts {rows.start} to {rows.stop - 1} and videos "
             f"{columns.start} to {columns.stop - 1}; look for damaged inputs or overflow in {dtype or 'float32'}."
