@@ -49,6 +49,7 @@ verify: .venv/.installed  ## are the results here the committed ones? PROFILE=qu
 test: inputs  ## run all tests but the whole pipeline's
 	@python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+# In the order of their names, so that the longest file, test_pipeline.py, does not wait for another one.
 test-pipeline: inputs  ## run every notebook on a small corpus, and open the report in a browser
 	@python -m pytest -m pipeline -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
