@@ -148,31 +148,32 @@ class Checks:
         As the study trains, and with CLIP compiled; of deterministic algorithms and of the optimiser of the releases
         the step alone. Seconds until the loader's first batch stand apart, as every epoch has them once.
         """
-        size, few, found = self.size, self.size.steps // 4, {}
-        data = self.split(size.steps * size.batch)
-        for name, changes in (("plain", {}), ("compile", {"compile": True})):
+        few, found = self.size.steps // 4, {}
+        ways = {"plain": {}, "compile": {"compile": True}, "deterministic": {"deterministic": True}}
+        for name, changes in (ways | {"released": {"optimizer": "released"}}).items():
             with self._training(self.model(), replace(self.settings, **changes)) as train:
-                train(self._resident(size.batch, 2), 2)
-                ceiling = train(self._resident(size.batch, few), few)["items_per_second"]
-                begin = time.perf_counter()
-                batches = BatchSampler(range(len(data)), size.batch, drop_last=True)
-                read = iter(loader_of(data, data, DEVICE, batches, torch.Generator()))
-                first = next(read)
-                start = time.perf_counter() - begin
-                train(chain([first], islice(read, few - 1)), few)
-                fed = train(read, size.steps - few)
-            found[name] = {
-                "ceiling": ceiling,
-                "pairs_per_second": fed["items_per_second"],
-                "of_ceiling": fed["items_per_second"] / ceiling,
-                "data_wait_share": fed["data_wait_share"],
-                "seconds_to_first_batch": start,
-            }
-        for name, changes in (("deterministic", {"deterministic": True}), ("released", {"optimizer": "released"})):
-            with self._training(self.model(), replace(self.settings, **changes)) as train:
-                train(self._resident(size.batch, 2), 2)
-                found[name] = {"ceiling": train(self._resident(size.batch, few), few)["items_per_second"]}
+                train(self._resident(self.size.batch, 2), 2)
+                ceiling = train(self._resident(self.size.batch, few), few)["items_per_second"]
+                fed = self._fed(train, few, ceiling) if name in ("plain", "compile") else {}
+            found[name] = {"ceiling": ceiling} | fed
         return found
+
+    def _fed(self, train: Callable[[Iterable, int], dict], few: int, ceiling: float) -> dict:
+        """What `train` reaches on batches that other processes read, after a few steps; beside its ceiling."""
+        size = self.size
+        data, begin = self.split(size.steps * size.batch), time.perf_counter()
+        batches = BatchSampler(range(len(data)), size.batch, drop_last=True)
+        read = iter(loader_of(data, data, DEVICE, batches, torch.Generator()))
+        first = next(read)
+        start = time.perf_counter() - begin
+        train(chain([first], islice(read, few - 1)), few)
+        fed = train(read, size.steps - few)
+        return {
+            "pairs_per_second": fed["items_per_second"],
+            "of_ceiling": fed["items_per_second"] / ceiling,
+            "data_wait_share": fed["data_wait_share"],
+            "seconds_to_first_batch": start,
+        }
 
     @contextmanager
     def _training(self, model: RetrievalModel, settings: TrainSettings) -> Iterator[Callable[[Iterable, int], dict]]:
